@@ -1,0 +1,78 @@
+//! What a place that leads go to must be able to do.
+//!
+//! Implementations never import each other, never touch the store, and never decide on retries: they
+//! say what happened, in the words of [`Fault`](crate::delivery::Fault).
+
+pub mod lane_settings;
+
+use async_trait::async_trait;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+use crate::clock::Timestamp;
+use crate::delivery::{Attempt, AttemptOutcome, DeliveryError, Receipt};
+use crate::id::{DeliveryId, LeadId};
+use crate::lead::Lead;
+pub use lane_settings::{LaneSettings, Start};
+
+/// A place that leads go to.
+#[async_trait]
+pub trait Destination: Send + Sync + 'static {
+    /// Makes one attempt. Repeatable: every attempt of a delivery carries the same key.
+    ///
+    /// The future is never dropped half way; it must come back by [`Parcel::deadline`] on its own,
+    /// and say whether anything was sent.
+    async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError>;
+
+    /// Tries the credentials without sending a lead.
+    async fn check(&self) -> Result<(), DeliveryError>;
+
+    /// How long after our last byte the other side may still apply what we sent. A lease is longer
+    /// than an attempt by this much, so that a lost attempt is not repeated too early.
+    fn quiet_period(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// One attempt's worth of work.
+#[derive(Clone, Copy, Debug)]
+pub struct Parcel<'a> {
+    /// The lead.
+    pub lead: &'a Arc<Lead>,
+    /// Which delivery: the key that is the same on every attempt.
+    pub delivery: &'a DeliveryId,
+    /// This attempt's number, from 1.
+    pub attempt: u32,
+    /// The attempts before this one, oldest first.
+    pub earlier: &'a [Attempt],
+    /// When the attempt must be over.
+    pub deadline: Instant,
+    /// The wall clock at the start of the attempt.
+    pub now: Timestamp,
+    /// Whether the lead goes to a CRM or webhook at all.
+    pub crm_planned: bool,
+}
+
+impl Parcel<'_> {
+    /// The last earlier attempt that may have been done after all.
+    pub fn last_unknown(&self) -> Option<&Attempt> {
+        self.earlier.iter().rev().find(|attempt| attempt.outcome == AttemptOutcome::Unknown)
+    }
+}
+
+/// The second home of a lead: what a destination must be able to do to keep one while our own store
+/// cannot commit. The whole lead travels as a mark beside the row that people read.
+#[async_trait]
+pub trait FallbackHome: Send + Sync + 'static {
+    /// Appends the lead with its mark. `Unknown` means that it may be there.
+    async fn keep(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError>;
+
+    /// Takes the marks off these leads' rows: the store has them now. A lead without a row, or
+    /// without a mark, is no error.
+    async fn clear(&self, leads: &[LeadId]) -> Result<(), DeliveryError>;
+
+    /// Every marked lead: what was kept and has not been cleared. A mark that cannot be read is
+    /// given as the text it holds.
+    async fn kept(&self) -> Result<Vec<Result<Lead, String>>, DeliveryError>;
+}

@@ -1,0 +1,179 @@
+//! What came in: a [`Submission`] is untrusted, a [`NewLead`] passed validation, a [`Lead`] has an id.
+//!
+//! Nothing here does I/O, and nothing here knows of destinations. After [`validate`](validate::validate)
+//! nobody checks a field again.
+
+pub mod field;
+pub mod submission;
+pub mod validate;
+
+use std::fmt;
+
+use ring::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::clock::Timestamp;
+use crate::id::{FormName, IdempotencyKey, LeadId};
+pub use field::{Email, Phone};
+pub use submission::Submission;
+
+/// A submission that passed validation. Its serde form is the JSON body of the wire.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewLead {
+    /// Where answers go.
+    pub email: Email,
+    /// The person's name: 1–200 characters, trimmed, no controls.
+    pub name: String,
+    /// The phone number, E.164 where the form's region is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<Phone>,
+    /// The page and campaign that the visitor came from.
+    pub source: Source,
+    /// When the visitor's browser says that it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitted_at: Option<Timestamp>,
+    /// The visitor's IANA time zone.
+    pub timezone: String,
+    /// The form that it came through.
+    pub form_name: FormName,
+    /// The form's own fields, in the order in which they came.
+    #[serde(default)]
+    pub form_data: Map<String, Value>,
+    /// Whether the person consented to be contacted and passed on.
+    pub consent_given: bool,
+    /// When the consent was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent_timestamp: Option<Timestamp>,
+}
+
+/// The page and campaign that a visitor came from.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// The page that the form stands on.
+    pub url: String,
+    /// The page before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub referrer: Option<String>,
+    /// Campaign source, such as `google`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utm_source: Option<String>,
+    /// Campaign medium, such as `cpc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utm_medium: Option<String>,
+    /// Campaign name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utm_campaign: Option<String>,
+    /// Which advertisement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utm_content: Option<String>,
+    /// Which search term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utm_term: Option<String>,
+    /// Further keys, such as click ids.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+/// What the server itself knows of the visitor. Never taken from the body.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Visitor {
+    /// A keyed hash of the address, in hexadecimal; the address itself is kept nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_hash: Option<String>,
+    /// The browser's `User-Agent`, cut at 500 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+}
+
+/// A submission that passed validation and is, or is about to be, stored. Its serde form is the flat
+/// body that a webhook gets.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lead {
+    /// The lead's id.
+    pub id: LeadId,
+    /// When the server took it: the time that counts.
+    pub received_at: Timestamp,
+    /// What was submitted; `submitted_at` and, with consent, `consent_timestamp` are always set.
+    #[serde(flatten)]
+    pub submitted: NewLead,
+    /// What the server knows of the visitor.
+    #[serde(flatten)]
+    pub visitor: Visitor,
+}
+
+impl Lead {
+    /// Gives a validated submission its id and the server's time.
+    pub fn new(
+        mut submitted: NewLead,
+        key: Option<&IdempotencyKey>,
+        received_at: Timestamp,
+        visitor: Visitor,
+    ) -> Self {
+        let id = key.map_or_else(LeadId::fresh, |key| LeadId::of_key(&submitted.form_name, key));
+        submitted.submitted_at.get_or_insert(received_at);
+        if submitted.consent_given {
+            submitted.consent_timestamp.get_or_insert(received_at);
+        }
+        Self { id, received_at, submitted, visitor }
+    }
+}
+
+/// SHA-256 over a submission's parsed fields: two bodies are the same when their digests are. Fields
+/// that the server sets are not part of it, and the order of an object's keys does not count.
+pub type Digest = [u8; 32];
+
+impl NewLead {
+    /// The digest that tells a repeat from another submission under the same key.
+    pub fn digest(&self) -> Digest {
+        let value = serde_json::to_value(self).expect("a lead is plain data");
+        let mut hash = Context::new(&SHA256);
+        fold(&value, &mut hash);
+        let mut digest = [0; 32];
+        digest.copy_from_slice(hash.finish().as_ref());
+        digest
+    }
+}
+
+/// Feeds a value to the hash with object keys in order, each part with its kind and length before it.
+fn fold(value: &Value, hash: &mut Context) {
+    let mut scalar = |kind: u8, text: &str| {
+        hash.update(&[kind]);
+        hash.update(&(text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
+    };
+    match value {
+        Value::Null => scalar(b'0', ""),
+        Value::Bool(it) => scalar(b'b', if *it { "1" } else { "0" }),
+        Value::Number(it) => scalar(b'n', &it.to_string()),
+        Value::String(it) => scalar(b's', it),
+        Value::Array(items) => {
+            scalar(b'a', &items.len().to_string());
+            for item in items {
+                fold(item, hash);
+            }
+        }
+        Value::Object(fields) => {
+            scalar(b'o', &fields.len().to_string());
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_by_key(|(key, _)| *key);
+            for (key, value) in fields {
+                fold(&Value::String(key.clone()), hash);
+                fold(value, hash);
+            }
+        }
+    }
+}
+
+// A lead is personal data: its `Debug` shows the id alone, so that no log line can hold more.
+impl fmt::Debug for Lead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lead({})", self.id)
+    }
+}
+
+impl fmt::Debug for NewLead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NewLead(form {})", self.form_name)
+    }
+}

@@ -1,0 +1,11 @@
+//! lead-intake.
+
+pub mod clock;
+pub mod delivery;
+pub mod destination;
+pub mod id;
+pub mod lead;
+pub mod report;
+pub mod secret;
+pub mod store;
+pub mod units;

@@ -1,0 +1,1 @@
+//! Google: the token endpoint and the Sheets v4 methods that are used.
