@@ -35,6 +35,7 @@ impl Clock {
     }
 
     /// The moment it is, cut to the millisecond, for that is what the store keeps.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System => millisecond(Timestamp::now()),

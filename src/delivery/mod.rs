@@ -115,7 +115,10 @@ pub enum Birth {
     /// Pending and due at once: a lane will claim it.
     Due,
     /// Pending and claimed by this process for the length of the lease: the attempt starts now.
-    Claimed { lease: Duration },
+    Claimed {
+        /// How long the claim lasts.
+        lease: Duration,
+    },
     /// Consent does not permit it.
     Withheld,
     /// The destination has it already: the lead waited there while the store could not commit.
