@@ -3,6 +3,7 @@
 //! Implementations never import each other, never touch the store, and never decide on retries: they
 //! say what happened, in the words of [`Fault`](crate::delivery::Fault).
 
+pub mod handoff;
 pub mod lane_settings;
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use crate::clock::Timestamp;
 use crate::delivery::{Attempt, AttemptOutcome, DeliveryError, Receipt};
 use crate::id::{DeliveryId, LeadId};
 use crate::lead::Lead;
+pub use handoff::Handoff;
 pub use lane_settings::{LaneSettings, Start};
 
 /// A place that leads go to.
@@ -52,6 +54,26 @@ pub struct Parcel<'a> {
     pub now: Timestamp,
     /// Whether the lead goes to a CRM or webhook at all.
     pub crm_planned: bool,
+    /// For a destination that queues: where it says so, and asks before it sends.
+    pub handoff: &'a Arc<Handoff>,
+}
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingProblem {
+    /// The key within the destination's section, such as `url`.
+    pub key: String,
+    /// What is wrong. Holds no secret.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+impl SettingProblem {
+    /// A problem with the setting `key`.
+    pub fn new(key: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { key: key.into(), message: message.into(), hint: hint.into() }
+    }
 }
 
 impl Parcel<'_> {
