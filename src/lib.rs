@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod delivery;
 pub mod destination;
+pub mod dispatch;
 pub mod id;
 pub mod lead;
 pub mod report;

@@ -195,6 +195,11 @@ impl AttemptOutcome {
         }
     }
 
+    /// What `outcome` is.
+    pub fn of(outcome: &Outcome) -> Self {
+        outcome.as_ref().map_or_else(|error| error.fault.outcome(), |_| Self::Delivered)
+    }
+
     /// The outcome that `word` names.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)

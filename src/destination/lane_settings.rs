@@ -21,6 +21,10 @@ pub struct LaneSettings {
     /// The wait before each further attempt; when the list is used up, a dead letter.
     #[serde(with = "units::durations")]
     pub retry: Vec<Duration>,
+    /// How long a parked destination rests before it is probed; each further wait is twice as long,
+    /// up to sixteen times this.
+    #[serde(with = "units::duration")]
+    pub probe: Duration,
     /// Whether a lead without consent is withheld from it.
     pub requires_consent: bool,
     /// The forms that feed it; all when absent.

@@ -107,6 +107,27 @@ pub struct Settle {
     pub settlement: Settlement,
 }
 
+impl Settle {
+    /// The same settlement once more, for a store that could not take it. The one way to a second
+    /// claim: a settlement that may have been written is harmless to repeat, for it is fenced.
+    pub fn again(&self) -> Self {
+        let claim = &self.claim;
+        Self {
+            claim: Claim {
+                delivery: claim.delivery.clone(),
+                lead: Arc::clone(&claim.lead),
+                attempt: claim.attempt,
+                budget_used: claim.budget_used,
+                lease_ends: claim.lease_ends,
+                crm_planned: claim.crm_planned,
+                earlier: claim.earlier.clone(),
+            },
+            attempt: self.attempt.clone(),
+            settlement: self.settlement.clone(),
+        }
+    }
+}
+
 /// Which leads to list.
 #[derive(Clone, Debug, Default)]
 pub struct LeadFilter {

@@ -1,0 +1,196 @@
+//! One attempt, from claim to settlement. There is no other way to a destination.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::lane::Lane;
+use crate::clock::Timestamp;
+use crate::delivery::{Attempt, AttemptOutcome, Claim, DeliveryError, Fault, Outcome, Settlement};
+use crate::destination::{Handoff, Parcel};
+use crate::report::Chain;
+use crate::store::Settle;
+
+/// The first and the longest wait before a settlement that the store could not take is tried again.
+const SETTLE_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long after its deadline an attempt that did not come back is given up: a fault of ours.
+const OVERRUN: Duration = Duration::from_secs(5);
+
+impl Lane {
+    /// Makes the attempt and settles it.
+    pub(super) async fn attempt(&self, mut claim: Claim) {
+        if !self.covers_attempt(&mut claim).await {
+            return;
+        }
+        let started_at = self.around.clock.now();
+        let start = Instant::now();
+        match self.deliver(&claim, started_at).await {
+            Some(outcome) => self.finish(claim, started_at, start.elapsed(), outcome).await,
+            None => self.release(claim).await,
+        }
+    }
+
+    /// Sending needs a lease that still covers the attempt and the quiet period after it.
+    async fn covers_attempt(&self, claim: &mut Claim) -> bool {
+        let now = Instant::now();
+        if claim.lease_ends >= now + self.settings.timeout + self.destination.quiet_period() {
+            return true;
+        }
+        match self.around.store.renew(&claim.delivery, claim.attempt, self.lease()).await {
+            Ok(renewed) => {
+                claim.lease_ends = now + self.lease();
+                renewed
+            }
+            Err(error) => {
+                warn!(delivery = %claim.delivery, error = %Chain(&error), "lease not renewed; nothing sent");
+                false
+            }
+        }
+    }
+
+    /// Hands the parcel over. `None`: a shutdown took it back before anything was sent.
+    async fn deliver(&self, claim: &Claim, now: Timestamp) -> Option<Outcome> {
+        let handoff = Arc::new(Handoff::default());
+        let deadline = Instant::now() + self.settings.timeout;
+        let parcel = Parcel {
+            lead: &claim.lead,
+            delivery: &claim.delivery,
+            attempt: claim.attempt,
+            earlier: &claim.earlier,
+            deadline,
+            now,
+            crm_planned: claim.crm_planned,
+            handoff: &handoff,
+        };
+        let cut_short = |code: &str, detail: &str| {
+            let look_after = self.destination.quiet_period();
+            Err(DeliveryError::new(Fault::Unknown { look_after }, code, detail))
+        };
+        tokio::select! {
+            ended = AssertUnwindSafe(self.destination.deliver(parcel)).catch_unwind() => {
+                Some(ended.unwrap_or_else(|_| {
+                    error!(delivery = %claim.delivery, "an attempt panicked");
+                    cut_short("panic", "lead-intake failed in the middle of the attempt: a fault of ours, please report it.")
+                }))
+            }
+            // Only at the end of the process, and where a destination broke its promise to come back by
+            // the deadline, is a delivery dropped half way.
+            () = self.around.give_up.cancelled() => (!handoff.withdraw())
+                .then(|| cut_short("shutdown", "The service was stopped while the attempt was under way.")),
+            () = tokio::time::sleep_until(deadline + OVERRUN) => {
+                error!(delivery = %claim.delivery, "an attempt overran its deadline");
+                Some(cut_short("overrun", "The attempt did not end in its time and was given up."))
+            }
+        }
+    }
+
+    /// Settles an attempt that is over.
+    pub(crate) async fn finish(&self, claim: Claim, started_at: Timestamp, took: Duration, outcome: Outcome) {
+        let outcome = self.told_from_poison(&claim, outcome);
+        self.learn(&outcome);
+        let settlement = self.policy.settle(claim.budget_used, &outcome, fastrand::f64());
+        let (code, detail) = match &outcome {
+            Ok(receipt) => ("ok".to_owned(), receipt.note.clone().unwrap_or_default()),
+            Err(error) => (error.code.clone(), error.detail.clone()),
+        };
+        let attempt = Attempt {
+            number: claim.attempt,
+            started_at,
+            finished_at: self.around.clock.now(),
+            outcome: AttemptOutcome::of(&outcome),
+            code,
+            detail,
+        };
+        self.log(&claim, &attempt, took, &outcome, &settlement);
+        self.settle(Settle { claim, attempt, settlement }).await;
+    }
+
+    /// A lead that is Blocked again although others went in since is itself the reason.
+    fn told_from_poison(&self, claim: &Claim, outcome: Outcome) -> Outcome {
+        let blocked_before =
+            claim.earlier.iter().rev().find(|attempt| attempt.outcome == AttemptOutcome::Blocked);
+        outcome.map_err(|mut error| {
+            if error.fault == Fault::Blocked
+                && blocked_before.is_some_and(|attempt| self.gate().succeeded_since(attempt.finished_at))
+            {
+                error.fault = Fault::Rejected;
+                error.detail.push_str(" Other leads went in meanwhile, so it is this lead that is refused.");
+            }
+            error
+        })
+    }
+
+    /// A settlement is a fact: it is held until the store takes it, or the process ends.
+    async fn settle(&self, settle: Settle) {
+        let (mut wait, longest) = SETTLE_AGAIN;
+        let delivery = settle.claim.delivery.clone();
+        let mut next = settle;
+        loop {
+            let again = next.again();
+            match self.around.store.settle(next).await {
+                Ok(changed) => {
+                    if !changed {
+                        info!(%delivery, "the settlement changed nothing: the delivery has gone on");
+                    }
+                    return;
+                }
+                Err(error) => warn!(%delivery, error = %Chain(&error), "cannot settle yet"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.around.give_up.cancelled() => {
+                    error!(%delivery, "not settled before the end; its lease will end and it is looked at again");
+                    return;
+                }
+            }
+            wait = (wait * 2).min(longest);
+            next = again;
+        }
+    }
+
+    async fn release(&self, claim: Claim) {
+        let delivery = claim.delivery.clone();
+        match self.around.store.release(claim).await {
+            Ok(_) => info!(%delivery, "released unsent"),
+            Err(error) => warn!(%delivery, error = %Chain(&error), "cannot release; its lease will end"),
+        }
+    }
+
+    /// Every attempt is logged: ids, numbers and codes, nothing that a visitor typed.
+    fn log(
+        &self,
+        claim: &Claim,
+        attempt: &Attempt,
+        took: Duration,
+        outcome: &Outcome,
+        settlement: &Settlement,
+    ) {
+        let lead = claim.lead.id;
+        let destination = self.name();
+        let number = attempt.number;
+        let brought = attempt.outcome.as_str();
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let code = attempt.code.as_str();
+        let cause = outcome.as_ref().err().and_then(|error| error.source.as_deref());
+        let cause = cause.map(|cause| Chain(cause).to_string());
+        let cause = cause.as_deref();
+        match settlement {
+            Settlement::Delivered(_) => {
+                info!(%lead, %destination, attempt = number, outcome = brought, took_ms, "delivered");
+            }
+            Settlement::Retry { wait, .. } => warn!(
+                %lead, %destination, attempt = number, outcome = brought, code, cause, took_ms,
+                retry_in_s = wait.as_secs(), "attempt failed; it will be tried again"
+            ),
+            Settlement::Dead => error!(
+                %lead, %destination, attempt = number, outcome = brought, code, cause, took_ms,
+                "dead letter: see `lead-intake leads show`, then replay or cancel it"
+            ),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The background loop of one destination, and the gate before the one attempter that everybody uses.
+//!
+//! A lane claims what is due when it has a free permit and its [`Gate`] lets it, and sleeps until the
+//! next delivery is due, somebody wakes it, or [`POLL`] has passed: another process, such as
+//! `lead-intake deliveries replay`, can make a delivery due without telling anyone.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use super::gate::{Allowance, Change, Condition, Gate};
+use super::tally::Tally;
+use crate::clock::Clock;
+use crate::delivery::retry::RetryPolicy;
+use crate::delivery::{Birth, Claim, Outcome};
+use crate::destination::{Destination, LaneSettings, Start};
+use crate::id::DestinationName;
+use crate::report::Chain;
+use crate::store::{ClaimRequest, Store, StoreError};
+
+/// The longest a lane sleeps without asking the store.
+const POLL: Duration = Duration::from_secs(2);
+
+/// How long a lane rests after the store failed it.
+const STORE_REST: Duration = Duration::from_secs(1);
+
+/// The most deliveries claimed in one transaction.
+const CLAIM_BATCH: usize = 100;
+
+/// What a lease has beyond the attempt and the quiet period, for permits and pacing.
+const LEASE_SLACK: Duration = Duration::from_secs(30);
+
+/// What all lanes share.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Where deliveries are kept.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Clock,
+    /// Where attempts are spawned, so that a shutdown waits for them.
+    pub tracker: TaskTracker,
+    /// No new attempts from here on.
+    pub stop: CancellationToken,
+    /// Attempts still under way are given up.
+    pub give_up: CancellationToken,
+}
+
+/// One destination and everything that is going on with it.
+pub struct Lane {
+    name: DestinationName,
+    crm: bool,
+    permits: Arc<Semaphore>,
+    gate: Mutex<Gate>,
+    wake: Notify,
+    tally: Tally,
+    pub(super) settings: LaneSettings,
+    pub(super) policy: RetryPolicy,
+    pub(super) destination: Arc<dyn Destination>,
+    pub(super) around: Surroundings,
+}
+
+impl Lane {
+    /// A lane to `destination`. `crm` tells CRMs and webhooks from the sheet and the mailboxes.
+    pub fn new(
+        name: DestinationName,
+        crm: bool,
+        settings: LaneSettings,
+        destination: Arc<dyn Destination>,
+        around: Surroundings,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            policy: RetryPolicy::new(settings.retry.clone()),
+            permits: Arc::new(Semaphore::new(settings.concurrency)),
+            gate: Mutex::new(Gate::new(settings.concurrency, settings.probe)),
+            wake: Notify::new(),
+            tally: Tally::default(),
+            name,
+            crm,
+            settings,
+            destination,
+            around,
+        })
+    }
+
+    /// The destination's name.
+    pub fn name(&self) -> &DestinationName {
+        &self.name
+    }
+
+    /// Whether it is a CRM or webhook: what `crm_synced` in the sheet speaks of.
+    pub fn is_crm(&self) -> bool {
+        self.crm
+    }
+
+    /// How it is fed.
+    pub fn settings(&self) -> &LaneSettings {
+        &self.settings
+    }
+
+    /// How it is doing.
+    pub fn condition(&self) -> Condition {
+        self.gate().condition()
+    }
+
+    /// What its attempts brought since the start.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Whether a submit waits for it: it is inline, and neither parked nor failing.
+    pub fn is_waited_for(&self) -> bool {
+        self.settings.start == Start::Inline && self.condition() == Condition::Ok
+    }
+
+    /// A permit for the first attempt of a new lead, if that can start now. While parked it cannot:
+    /// the probes are the loop's, for it rotates.
+    pub fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        if self.around.stop.is_cancelled() || self.condition() == Condition::Parked {
+            return None;
+        }
+        let Allowance::Attempts(allowed) = self.allowance() else { return None };
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        (self.in_flight() <= allowed).then_some(permit)
+    }
+
+    /// How a new lead's delivery is born: claimed, when [`Lane::admit`] gave a permit.
+    pub fn birth(&self, admitted: bool) -> Birth {
+        if admitted { Birth::Claimed { lease: self.lease() } } else { Birth::Due }
+    }
+
+    /// How long a claim lasts: the attempt, the time in which a lost one may still take effect, and
+    /// room for pacing.
+    pub fn lease(&self) -> Duration {
+        self.settings.timeout + self.destination.quiet_period() + LEASE_SLACK
+    }
+
+    /// Starts the attempt that `claim` gives the right to. It goes on whatever becomes of the caller.
+    pub fn start(self: &Arc<Self>, claim: Claim, permit: OwnedSemaphorePermit) -> JoinHandle<()> {
+        let lane = Arc::clone(self);
+        self.around.tracker.spawn(async move {
+            lane.attempt(claim).await;
+            drop(permit);
+            lane.wake();
+        })
+    }
+
+    /// Something may be due.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Starts the loop. Once.
+    pub(super) fn spawn_loop(self: &Arc<Self>) {
+        self.around.tracker.spawn(Arc::clone(self).run());
+    }
+
+    /// Claims and attempts until the stop.
+    async fn run(self: Arc<Self>) {
+        let mut store_failed = false;
+        while !self.around.stop.is_cancelled() {
+            let nap = match self.room() {
+                Err(not_before) => not_before.saturating_duration_since(Instant::now()).min(POLL),
+                Ok(0) => POLL,
+                Ok(room) => match self.claim_and_start(room).await {
+                    Ok(next) => {
+                        store_failed = false;
+                        let Some(nap) = next else { continue };
+                        nap.min(POLL)
+                    }
+                    Err(error) => {
+                        if !std::mem::replace(&mut store_failed, true) {
+                            warn!(destination = %self.name, error = %Chain(&error), "cannot claim; trying on");
+                        }
+                        STORE_REST
+                    }
+                },
+            };
+            tokio::select! {
+                () = self.around.stop.cancelled() => return,
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(nap) => {}
+            }
+        }
+    }
+
+    /// Claims up to `room` deliveries and starts them. `Some(nap)`: nothing was due, and nothing will
+    /// be for so long.
+    async fn claim_and_start(self: &Arc<Self>, room: usize) -> Result<Option<Duration>, StoreError> {
+        let lease = self.lease();
+        let request = ClaimRequest { destination: self.name.clone(), limit: room, lease };
+        let claims = self.around.store.claim_due(request).await?;
+        if claims.is_empty() {
+            return Ok(Some(self.around.store.next_due(&self.name).await?.unwrap_or(POLL)));
+        }
+        for claim in claims {
+            // A permit can have gone to a new lead meanwhile; then this one waits its turn, and the
+            // attempt renews the lease if that took long.
+            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { break };
+            self.start(claim, permit);
+        }
+        Ok(None)
+    }
+
+    /// How many deliveries the loop may claim now. A quarter of the permits is left to new leads, who
+    /// go before the backlog.
+    fn room(&self) -> Result<usize, Instant> {
+        let allowed = match self.allowance() {
+            Allowance::NotBefore(then) => return Err(then),
+            Allowance::Attempts(allowed) => allowed,
+        };
+        let kept_for_new = self.settings.concurrency / 4;
+        let free = self.permits.available_permits().saturating_sub(kept_for_new);
+        Ok(free.min(allowed.saturating_sub(self.in_flight())).min(CLAIM_BATCH))
+    }
+
+    fn in_flight(&self) -> usize {
+        self.settings.concurrency.saturating_sub(self.permits.available_permits())
+    }
+
+    fn allowance(&self) -> Allowance {
+        self.gate().allowance(Instant::now())
+    }
+
+    /// Tells the gate, and whoever reads the log, what an attempt brought.
+    pub(super) fn learn(&self, outcome: &Outcome) {
+        self.tally.count(crate::delivery::AttemptOutcome::of(outcome));
+        let change = self.gate().record(outcome, Instant::now(), self.around.clock.now());
+        let code = outcome.as_ref().err().map(|error| error.code.as_str());
+        match change {
+            Some(Change::Parked) => error!(
+                destination = %self.name,
+                code,
+                "destination parked: its credentials or settings are wrong; its deliveries wait and it \
+                 is probed until it is mended; `lead-intake check --online` says more"
+            ),
+            Some(Change::Recovered) => info!(destination = %self.name, "destination recovered"),
+            None => {}
+        }
+    }
+
+    pub(super) fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

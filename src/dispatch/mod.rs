@@ -1,0 +1,42 @@
+//! The lanes: who claims, attempts and settles. One [`Lane`] per destination; a destination that
+//! hangs, breaks or has a backlog of a million holds up no other.
+
+mod attempt;
+pub mod gate;
+pub mod lane;
+pub mod tally;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use lane::{Lane, Surroundings};
+
+use crate::id::DestinationName;
+
+/// All lanes of the process, by name.
+#[derive(Clone, Default)]
+pub struct Lanes(Arc<BTreeMap<DestinationName, Arc<Lane>>>);
+
+impl Lanes {
+    /// These lanes.
+    pub fn new(lanes: impl IntoIterator<Item = Arc<Lane>>) -> Self {
+        Self(Arc::new(lanes.into_iter().map(|lane| (lane.name().clone(), lane)).collect()))
+    }
+
+    /// The lane of a destination.
+    pub fn get(&self, name: &DestinationName) -> Option<&Arc<Lane>> {
+        self.0.get(name)
+    }
+
+    /// Every lane, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Lane>> {
+        self.0.values()
+    }
+
+    /// Starts every lane's loop. Once.
+    pub fn run(&self) {
+        for lane in self.iter() {
+            lane.spawn_loop();
+        }
+    }
+}
