@@ -1,7 +1,7 @@
 //! The background loop of one destination, and the gate before the one attempter that everybody uses.
 //!
 //! A lane claims what is due when it has a free permit and its [`Gate`] lets it, and sleeps until the
-//! next delivery is due, somebody wakes it, or [`POLL`] has passed: another process, such as
+//! next delivery is due, somebody wakes it, or two seconds have passed: another process, such as
 //! `lead-intake deliveries replay`, can make a delivery due without telling anyone.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,6 @@
 //! What came in: a [`Submission`] is untrusted, a [`NewLead`] passed validation, a [`Lead`] has an id.
 //!
-//! Nothing here does I/O, and nothing here knows of destinations. After [`validate`](validate::validate)
+//! Nothing here does I/O, and nothing here knows of destinations. After [`validate`]
 //! nobody checks a field again.
 
 pub mod field;
