@@ -5,6 +5,7 @@ pub mod delivery;
 pub mod destination;
 pub mod dispatch;
 pub mod id;
+pub mod intake;
 pub mod lead;
 pub mod report;
 pub mod secret;

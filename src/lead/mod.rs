@@ -177,3 +177,9 @@ impl fmt::Debug for NewLead {
         write!(f, "NewLead(form {})", self.form_name)
     }
 }
+
+impl fmt::Debug for Visitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Visitor(…)")
+    }
+}

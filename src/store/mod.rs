@@ -3,6 +3,8 @@
 //!
 //! Due dates and leases are kept by the engine's own clock: callers hand in durations.
 
+pub mod sqlite;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,0 +1,168 @@
+//! The embedded engine: SQLite in WAL mode with synchronous FULL, by rusqlite. One thread writes and
+//! commits whatever is waiting (`writer.rs`); readers have connections of their own.
+
+mod read;
+mod schema;
+mod write;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use tokio::time::Instant;
+
+use self::writer::Writer;
+use super::{
+    Accepted, ClaimRequest, DeliveryFilter, DeliveryRecord, LeadFilter, LeadRecord, Settle, Store, StoreError,
+};
+use crate::clock::{Clock, Timestamp};
+use crate::delivery::{Claim, Entry, State};
+use crate::id::{DeliveryId, DestinationName, LeadId};
+
+/// How long a statement waits for another process that holds the file.
+const BUSY: Duration = Duration::from_millis(500);
+
+/// The most idle reading connections that are kept.
+const IDLE_READERS: usize = 4;
+
+/// Leads and deliveries in one SQLite file.
+pub struct Sqlite {
+    writer: Arc<Writer>,
+    readers: Arc<Readers>,
+    clock: Clock,
+}
+
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// An SQLite error, as the store's: what the disk or a lock did is `Unavailable`.
+fn failed(error: rusqlite::Error) -> StoreError {
+    StoreError::Unavailable(Box::new(error))
+}
+
+impl Sqlite {
+    /// Opens the file, creates it if it is not there, and brings its schema up to date. Blocks.
+    ///
+    /// # Errors
+    /// The folder cannot be written, the file is not ours, or a newer release wrote it.
+    pub fn open(path: &Path, clock: Clock) -> Result<Self, StoreError> {
+        let writer = Writer::start(schema::open_writer(path, BUSY)?)?;
+        let readers = Readers { path: path.to_owned(), idle: Mutex::new(Vec::new()) };
+        Ok(Self { writer: Arc::new(writer), readers: Arc::new(readers), clock })
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.now().as_millisecond()
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let readers = Arc::clone(&self.readers);
+        let asked = tokio::task::spawn_blocking(move || {
+            let db = match readers.idle().pop() {
+                Some(db) => db,
+                None => schema::open_reader(&readers.path, BUSY)?,
+            };
+            let answer = ask(&db);
+            let mut idle = readers.idle();
+            if answer.is_ok() && idle.len() < IDLE_READERS {
+                idle.push(db);
+            }
+            answer
+        });
+        asked.await.unwrap_or_else(|error| Err(StoreError::Unavailable(Box::new(error))))
+    }
+}
+
+impl Readers {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn accept(&self, entry: Entry) -> Result<Accepted, StoreError> {
+        let (now, asked) = (self.now(), Instant::now());
+        self.writer.run(move |db| write::accept(db, &entry, now, asked)).await
+    }
+
+    async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claim>, StoreError> {
+        let (now, asked) = (self.now(), Instant::now());
+        self.writer.run(move |db| write::claim_due(db, &request, now, asked)).await
+    }
+
+    async fn settle(&self, settle: Settle) -> Result<bool, StoreError> {
+        let now = self.now();
+        self.writer.run(move |db| write::settle(db, &settle, now)).await
+    }
+
+    async fn release(&self, claim: Claim) -> Result<bool, StoreError> {
+        let now = self.now();
+        self.writer.run(move |db| write::release(db, &claim.delivery, claim.attempt, now)).await
+    }
+
+    async fn renew(&self, delivery: &DeliveryId, attempt: u32, lease: Duration) -> Result<bool, StoreError> {
+        let (delivery, until) = (delivery.clone(), self.now() + write::millis(lease));
+        self.writer.run(move |db| write::renew(db, &delivery, attempt, until)).await
+    }
+
+    async fn next_due(&self, destination: &DestinationName) -> Result<Option<Duration>, StoreError> {
+        let (destination, now) = (destination.clone(), self.now());
+        let due = self.read(move |db| read::next_due(db, &destination)).await?;
+        Ok(due.map(|due| Duration::from_millis(due.saturating_sub(now).max(0).unsigned_abs())))
+    }
+
+    async fn lead(&self, id: LeadId) -> Result<Option<LeadRecord>, StoreError> {
+        self.read(move |db| read::lead(db, &id.to_string())).await
+    }
+
+    async fn leads(&self, filter: LeadFilter) -> Result<Vec<LeadRecord>, StoreError> {
+        self.read(move |db| read::leads(db, &filter)).await
+    }
+
+    async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, StoreError> {
+        self.read(move |db| read::deliveries(db, &filter)).await
+    }
+
+    async fn replay(&self, deliveries: &[DeliveryId]) -> Result<u64, StoreError> {
+        let (deliveries, now) = (deliveries.to_vec(), self.now());
+        self.writer.run(move |db| write::replay(db, &deliveries, now)).await
+    }
+
+    async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, StoreError> {
+        let deliveries = deliveries.to_vec();
+        self.writer.run(move |db| write::cancel(db, &deliveries)).await
+    }
+
+    async fn consent(&self, lead: LeadId, at: Timestamp) -> Result<Option<u64>, StoreError> {
+        let now = self.now();
+        self.writer.run(move |db| write::consent(db, lead, at, now)).await
+    }
+
+    async fn counts(&self) -> Result<Vec<(DestinationName, State, u64)>, StoreError> {
+        self.read(read::counts).await
+    }
+
+    async fn keep(&self, name: &'static str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        self.writer.run(move |db| write::keep(db, name, &fresh)).await
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        // An immediate transaction that changes nothing: the lock can be had and the file written.
+        self.writer.run(|_| Ok(())).await
+    }
+
+    async fn close(&self) {
+        self.readers.idle().clear();
+        let writer = Arc::clone(&self.writer);
+        let _ = tokio::task::spawn_blocking(move || writer.close()).await;
+    }
+}

@@ -1,0 +1,94 @@
+//! Opening the file and bringing its schema up to date.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
+
+use super::failed;
+use crate::store::StoreError;
+
+/// Every migration, oldest first.
+const MIGRATIONS: &[(&str, &str)] = &[(
+    "0001_leads_and_deliveries",
+    include_str!("../../../migrations/sqlite/0001_leads_and_deliveries.sql"),
+)];
+
+/// How many prepared statements a connection keeps.
+const STATEMENTS: usize = 64;
+
+/// Opens the file for writing, creates it and its folder if need be, and applies what is missing.
+pub(super) fn open_writer(path: &Path, busy: Duration) -> Result<Connection, StoreError> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+    }
+    let mut db = Connection::open(path).map_err(failed)?;
+    owner_only(path)?;
+    prepare(&db, busy)?;
+    migrate(&mut db)?;
+    Ok(db)
+}
+
+/// Opens the file for reading alone.
+pub(super) fn open_reader(path: &Path, busy: Duration) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(failed)?;
+    db.busy_timeout(busy).map_err(failed)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(db)
+}
+
+/// WAL with synchronous FULL: a commit is on the disk when it returns.
+fn prepare(db: &Connection, busy: Duration) -> Result<(), StoreError> {
+    db.busy_timeout(busy).map_err(failed)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    db.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+         CREATE TABLE IF NOT EXISTS migrations (
+             name TEXT PRIMARY KEY, digest BLOB NOT NULL
+         ) STRICT, WITHOUT ROWID;",
+    )
+    .map_err(failed)
+}
+
+/// The file holds personal data: nobody but its owner reads it.
+#[cfg(unix)]
+fn owner_only(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .map_err(|error| StoreError::Unavailable(Box::new(error)))
+}
+
+#[cfg(not(unix))]
+fn owner_only(_: &Path) -> Result<(), StoreError> {
+    Ok(())
+}
+
+fn migrate(db: &mut Connection) -> Result<(), StoreError> {
+    for (name, sql) in MIGRATIONS {
+        let digest = ring::digest::digest(&ring::digest::SHA256, sql.as_bytes());
+        let change = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let applied: Option<Vec<u8>> = change
+            .query_row("SELECT digest FROM migrations WHERE name = ?1", [name], |row| row.get(0))
+            .optional()
+            .map_err(failed)?;
+        match applied {
+            Some(applied) if applied == digest.as_ref() => continue,
+            Some(_) => {
+                return Err(StoreError::Corrupt(format!("migration {name} is not the one it was made with")));
+            }
+            None => {
+                change.execute_batch(sql).map_err(failed)?;
+                change
+                    .execute("INSERT INTO migrations (name, digest) VALUES (?1, ?2)", (name, digest.as_ref()))
+                    .map_err(failed)?;
+                change.commit().map_err(failed)?;
+            }
+        }
+    }
+    let newer: u32 = db.query_row("SELECT count(*) FROM migrations", [], |row| row.get(0)).map_err(failed)?;
+    if newer as usize > MIGRATIONS.len() {
+        return Err(StoreError::Corrupt("it was written by a newer release of lead-intake".to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! The one thread that writes. It takes whatever is waiting, does all of it in one transaction and
+//! commits once, so that neighbours share the wait for the disk.
+//!
+//! A command that fails never fails its neighbours: the transaction is rolled back and each is done
+//! again alone. A caller that goes away changes nothing: the command is done all the same.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::failed;
+use crate::store::StoreError;
+
+/// The most commands in one transaction.
+const BATCH: usize = 512;
+
+/// The most commands that wait; beyond it the store says that it cannot.
+const QUEUE: usize = 65_536;
+
+/// What runs inside a transaction.
+trait Command: Send {
+    fn run(&mut self, db: &Connection) -> Result<(), StoreError>;
+    fn answer(&mut self, end: Result<(), StoreError>);
+}
+
+struct Work<T, F> {
+    work: F,
+    made: Option<T>,
+    reply: Option<oneshot::Sender<Result<T, StoreError>>>,
+}
+
+impl<T: Send, F: FnMut(&Connection) -> Result<T, StoreError> + Send> Command for Work<T, F> {
+    fn run(&mut self, db: &Connection) -> Result<(), StoreError> {
+        let work = &mut self.work;
+        let made = catch_unwind(AssertUnwindSafe(|| work(db)));
+        self.made = Some(made.map_err(|_| StoreError::Corrupt("a statement panicked".to_owned()))??);
+        Ok(())
+    }
+
+    fn answer(&mut self, end: Result<(), StoreError>) {
+        let made = self.made.take();
+        let answer =
+            end.and_then(|()| made.ok_or_else(|| StoreError::Corrupt("nothing was made".to_owned())));
+        if let Some(reply) = self.reply.take() {
+            // Nobody listens when the caller has gone away; what was done stays done.
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+/// The way to the writing thread.
+pub(super) struct Writer {
+    queue: std::sync::Mutex<Option<SyncSender<Box<dyn Command>>>>,
+    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread on its connection.
+    pub(super) fn start(db: Connection) -> Result<Self, StoreError> {
+        let (queue, commands) = sync_channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || write(db, &commands))
+            .map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+        Ok(Self { queue: std::sync::Mutex::new(Some(queue)), thread: std::sync::Mutex::new(Some(thread)) })
+    }
+
+    /// Does `work` in a transaction and returns once it is on the disk. `work` may run twice; only
+    /// the last run counts.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Box::new(Work { work, made: None, reply: Some(reply) });
+        let sent = match &*self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            Some(queue) => queue.try_send(command).map_err(|error| match error {
+                TrySendError::Full(_) => "its queue is full",
+                TrySendError::Disconnected(_) => "its writer has stopped",
+            }),
+            None => Err("it is closed"),
+        };
+        sent.map_err(|why| StoreError::Unavailable(why.into()))?;
+        answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("its writer has stopped".into())))
+    }
+
+    /// Finishes what is queued and ends the thread. Blocks.
+    pub(super) fn close(&self) {
+        self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write(mut db: Connection, commands: &Receiver<Box<dyn Command>>) {
+    while let Ok(first) = commands.recv() {
+        let mut batch = vec![first];
+        batch.extend(commands.try_iter().take(BATCH - 1));
+        let together = transact(&mut db, &mut batch);
+        if together.is_ok() || batch.len() == 1 {
+            let mut together = Some(together);
+            for command in &mut batch {
+                command.answer(together.take().unwrap_or(Ok(())));
+            }
+            continue;
+        }
+        for command in &mut batch {
+            let end = transact(&mut db, std::slice::from_mut(command));
+            command.answer(end);
+        }
+    }
+    // The log is folded into the file; what cannot be folded now is at the next start.
+    let _ = db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+}
+
+fn transact(db: &mut Connection, batch: &mut [Box<dyn Command>]) -> Result<(), StoreError> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    for command in batch {
+        command.run(&transaction)?;
+    }
+    transaction.commit().map_err(failed)
+}
