@@ -1,0 +1,243 @@
+//! From the door to a destination and back into the store: intake, lanes and SQLite together, with a
+//! destination that does as it is told.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lead_intake::clock::Clock;
+use lead_intake::delivery::{DeliveryError, Receipt, State};
+use lead_intake::destination::{Destination, LaneSettings, Parcel, Start};
+use lead_intake::dispatch::gate::Condition;
+use lead_intake::dispatch::{Lane, Lanes, Surroundings};
+use lead_intake::id::LeadId;
+use lead_intake::intake::{Answer, Arrival, Intake, Patience};
+use lead_intake::lead::Visitor;
+use lead_intake::store::sqlite::Sqlite;
+use lead_intake::store::{DeliveryRecord, Store};
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+type Answers = VecDeque<Result<Receipt, DeliveryError>>;
+
+/// Gives the planned answers, then says yes. A hanging one waits until it is let go.
+#[derive(Default)]
+struct Told {
+    answers: Mutex<Answers>,
+    hang: Option<Arc<Notify>>,
+    panics: bool,
+}
+
+#[async_trait]
+impl Destination for Told {
+    async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
+        if let Some(hang) = &self.hang {
+            parcel.handoff.queue();
+            hang.notified().await;
+        }
+        assert!(!self.panics, "told to");
+        let answer = self.answers.lock().unwrap().pop_front();
+        answer.unwrap_or_else(|| Ok(Receipt::of(format!("try {}", parcel.attempt))))
+    }
+
+    async fn check(&self) -> Result<(), DeliveryError> {
+        Ok(())
+    }
+}
+
+struct House {
+    intake: Arc<Intake>,
+    store: Arc<dyn Store>,
+    lane: Arc<Lane>,
+    stop: CancellationToken,
+    give_up: CancellationToken,
+    tracker: TaskTracker,
+    _folder: tempfile::TempDir,
+}
+
+fn house(told: Told, start: Start, requires_consent: bool) -> House {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::system();
+    let store: Arc<dyn Store> =
+        Arc::new(Sqlite::open(&folder.path().join("leads.db"), clock.clone()).unwrap());
+    let (tracker, stop, give_up) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+    let around = Surroundings {
+        store: Arc::clone(&store),
+        clock: clock.clone(),
+        tracker: tracker.clone(),
+        stop: stop.clone(),
+        give_up: give_up.clone(),
+    };
+    let settings = LaneSettings {
+        timeout: Duration::from_secs(30),
+        start,
+        concurrency: 4,
+        retry: vec![Duration::from_millis(1); 3],
+        probe: Duration::from_millis(1),
+        requires_consent,
+        forms: None,
+    };
+    let lane = Lane::new("crm".parse().unwrap(), true, settings, Arc::new(told), around);
+    let lanes = Lanes::new([Arc::clone(&lane)]);
+    lanes.run();
+    let patience = Patience { deadline: Duration::from_secs(20), commit: Duration::from_secs(10) };
+    let intake = Intake::new(Arc::clone(&store), lanes, clock, tracker.clone(), patience);
+    House { intake, store, lane, stop, give_up, tracker, _folder: folder }
+}
+
+impl House {
+    async fn submit(&self, key: Option<&str>, consent: bool) -> Answer {
+        let lead = json!({
+            "email": "ada@example.com", "name": "Ada", "source": {"url": "https://example.com/"},
+            "timezone": "UTC", "form_name": "contact", "consent_given": consent,
+        });
+        let key = key.map(|key| key.parse().unwrap());
+        let lead = serde_json::from_value(lead).unwrap();
+        self.intake.submit(Arrival { lead, key, visitor: Visitor::default() }).await
+    }
+
+    async fn delivery(&self, id: LeadId) -> DeliveryRecord {
+        self.store.lead(id).await.unwrap().unwrap().deliveries.remove(0)
+    }
+
+    /// Asks the store again and again until the delivery is as it should be.
+    async fn until(&self, id: LeadId, fits: impl Fn(&DeliveryRecord) -> bool) -> DeliveryRecord {
+        let wait = async {
+            loop {
+                let delivery = self.delivery(id).await;
+                if fits(&delivery) {
+                    return delivery;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it never came to that")
+    }
+}
+
+fn accepted(answer: Answer) -> LeadId {
+    let Answer::Accepted(id) = answer else { panic!("{answer:?}") };
+    id
+}
+
+fn failing(failures: impl IntoIterator<Item = DeliveryError>) -> Told {
+    Told { answers: Mutex::new(failures.into_iter().map(Err).collect()), ..Told::default() }
+}
+
+#[tokio::test]
+async fn an_inline_lead_is_delivered_when_the_answer_comes() {
+    let house = house(Told::default(), Start::Inline, false);
+    let id = accepted(house.submit(None, true).await);
+    let delivery = house.delivery(id).await;
+    assert_eq!((delivery.state, delivery.receipt), (State::Delivered, Some(Receipt::of("try 1"))));
+}
+
+#[tokio::test]
+async fn a_form_never_waits_for_a_background_destination() {
+    let hang = Arc::new(Notify::new());
+    let told = Told { hang: Some(Arc::clone(&hang)), ..Told::default() };
+    let house = house(told, Start::Background, false);
+    let id = accepted(house.submit(None, true).await);
+    assert_eq!(house.delivery(id).await.state, State::Pending);
+    hang.notify_one();
+    house.until(id, |delivery| delivery.state == State::Delivered).await;
+}
+
+#[tokio::test]
+async fn failures_are_retried_and_every_attempt_is_kept() {
+    let failures =
+        [DeliveryError::transient("http_503", "Busy."), DeliveryError::unknown("timeout", "No answer.")];
+    let house = house(failing(failures), Start::Background, false);
+    let id = accepted(house.submit(None, true).await);
+    let delivery = house.until(id, |delivery| delivery.state == State::Delivered).await;
+    let codes: Vec<_> = delivery.history.iter().map(|attempt| attempt.code.as_str()).collect();
+    assert_eq!(codes, ["http_503", "timeout", "ok"]);
+}
+
+#[tokio::test]
+async fn a_schedule_that_is_used_up_ends_as_a_dead_letter_and_a_replay_brings_it_home() {
+    let failures = (0..4).map(|_| DeliveryError::transient("http_500", "Broken."));
+    let house = house(failing(failures), Start::Background, false);
+    let id = accepted(house.submit(None, true).await);
+    let delivery = house.until(id, |delivery| delivery.state == State::Dead).await;
+    assert_eq!(delivery.history.len(), 4);
+    assert_eq!(house.store.replay(&[delivery.id]).await.unwrap(), 1);
+    house.lane.wake();
+    house.until(id, |delivery| delivery.state == State::Delivered).await;
+}
+
+#[tokio::test]
+async fn a_rejected_lead_is_a_dead_letter_at_once() {
+    let house = house(failing([DeliveryError::rejected("http_422", "No.")]), Start::Background, false);
+    let id = accepted(house.submit(None, true).await);
+    assert_eq!(house.until(id, |delivery| delivery.state == State::Dead).await.history.len(), 1);
+}
+
+#[tokio::test]
+async fn a_blocked_destination_is_parked_and_costs_no_lead_its_budget() {
+    let failures = (0..6).map(|_| DeliveryError::blocked("http_401", "Wrong token."));
+    let house = house(failing(failures), Start::Background, false);
+    let id = accepted(house.submit(None, true).await);
+    let delivery = house.until(id, |delivery| delivery.state == State::Delivered).await;
+    assert_eq!(delivery.history.len(), 7, "the schedule has only three waits");
+    assert_eq!(house.lane.condition(), Condition::Ok);
+}
+
+#[tokio::test]
+async fn a_poison_lead_dies_alone() {
+    let answers = [
+        Err(DeliveryError::blocked("http_403", "No.")),
+        Ok(Receipt::default()),
+        Err(DeliveryError::blocked("http_403", "No.")),
+    ];
+    let told = Told { answers: Mutex::new(answers.into_iter().collect()), ..Told::default() };
+    let house = house(told, Start::Background, false);
+    let poison = accepted(house.submit(None, true).await);
+    house.until(poison, |delivery| !delivery.history.is_empty()).await;
+    let other = accepted(house.submit(None, true).await);
+    let ends = |delivery: &DeliveryRecord| delivery.state != State::Pending;
+    let states = [house.until(poison, ends).await.state, house.until(other, ends).await.state];
+    assert!(states.contains(&State::Delivered), "{states:?}");
+}
+
+#[tokio::test]
+async fn without_consent_it_is_withheld() {
+    let house = house(Told::default(), Start::Background, true);
+    let id = accepted(house.submit(None, false).await);
+    let delivery = house.delivery(id).await;
+    assert_eq!((delivery.state, delivery.attempts), (State::Withheld, 0));
+}
+
+#[tokio::test]
+async fn a_repeat_gets_the_first_id_and_sends_nothing_again() {
+    let house = house(Told::default(), Start::Inline, false);
+    let first = accepted(house.submit(Some("k"), true).await);
+    assert_eq!(house.submit(Some("k"), true).await, Answer::Repeat(first));
+    assert_eq!(house.submit(Some("k"), false).await, Answer::Conflict);
+    assert_eq!(house.delivery(first).await.history.len(), 1);
+}
+
+#[tokio::test]
+async fn a_panic_is_an_unknown_outcome_and_harms_nobody_else() {
+    let house = house(Told { panics: true, ..Told::default() }, Start::Inline, false);
+    let id = accepted(house.submit(None, true).await);
+    let delivery = house.until(id, |delivery| delivery.state == State::Dead).await;
+    assert!(delivery.history.iter().all(|attempt| attempt.code == "panic"));
+}
+
+#[tokio::test]
+async fn a_shutdown_takes_back_what_was_not_sent_and_counts_nothing() {
+    let told = Told { hang: Some(Arc::new(Notify::new())), ..Told::default() };
+    let house = house(told, Start::Background, false);
+    let id = accepted(house.submit(None, true).await);
+    house.stop.cancel();
+    house.give_up.cancel();
+    house.tracker.close();
+    house.tracker.wait().await;
+    let delivery = house.delivery(id).await;
+    assert_eq!(delivery.state, State::Pending);
+    assert!(delivery.history.is_empty() && delivery.due_at <= Some(Clock::system().now()), "{delivery:?}");
+}
