@@ -1,4 +1,17 @@
-//! lead-intake.
+//! lead-intake takes the leads of website forms and never loses one.
+//!
+//! # The life of a lead
+//! A **submission** is what a client sent ([`lead::submission`]). It is validated into a new lead, all
+//! field errors at once ([`lead::validate`]). The [`intake`] plans which destinations it goes to and
+//! whether consent withholds it from some ([`delivery::plan`]), stores the lead and its **deliveries** in
+//! one transaction ([`store`]), starts the first **attempts**, and waits for the inline ones until the
+//! deadline. From then on each destination's **lane** ([`dispatch`]) claims what is due, makes one
+//! attempt ([`destination`]) and settles it: delivered, again later, or a **dead letter**
+//! ([`delivery::retry`]). A lease is a due date in the future, so a crash needs no recovery.
+//!
+//! # Who may know whom
+//! Imports point down only: `intake · dispatch` → the traits in [`store`] and [`destination`] →
+//! [`delivery`] → [`lead`] → [`clock`], [`id`], [`secret`], [`report`], [`units`].
 
 pub mod clock;
 pub mod delivery;

@@ -1,0 +1,169 @@
+//! From a table of the tree to a typed section, through all of its problems and not only the first:
+//! what cannot be used is reported, replaced by its default, and reading goes on.
+
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
+
+use super::place::{Path, Place};
+use super::problems::Problem;
+use super::suggest;
+use super::tree::{Node, Value};
+use super::typed::HOLE;
+use super::variables;
+
+/// A section has fewer settings than this; a bound for a loop that ends when all are readable.
+const MOST_PROBLEMS: usize = 1_000;
+
+/// Reads the section that stands at `at` of the file. `defaults` is what stands in for a value that
+/// cannot be used.
+///
+/// `None`: a value is missing or wrong and nothing can stand in; the problem is among `problems`.
+pub(super) fn read<T: DeserializeOwned>(
+    mut node: Node,
+    at: &Path,
+    defaults: Option<&Node>,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    let before = problems.len();
+    for _ in 0..MOST_PROBLEMS {
+        let error = match serde_path_to_error::deserialize::<_, T>(node.clone()) {
+            Ok(section) => return (problems.len() == before).then_some(section),
+            Err(error) => error,
+        };
+        let inside = path_of(error.path());
+        let message = error.inner().to_string();
+        if message == HOLE {
+            return None;
+        }
+        let repaired = repair(&mut node, at, &inside, &message, defaults, problems);
+        if !repaired {
+            return None;
+        }
+    }
+    None
+}
+
+/// Reports one error and takes its cause out of the way. `false`: there is no way past it.
+fn repair(
+    node: &mut Node,
+    at: &Path,
+    inside: &Path,
+    message: &str,
+    defaults: Option<&Node>,
+    problems: &mut Vec<Problem>,
+) -> bool {
+    let full = |inside: &Path| Path(at.0.iter().chain(&inside.0).cloned().collect());
+    if let Some(key) = quoted(message, "missing field ") {
+        let missing = inside.join(key);
+        let path = full(&missing);
+        let place = node.get(inside).map_or(Place::BuiltIn, |table| table.place.clone());
+        let problem = Problem::new(&path, place, format!("`{key}` is missing"));
+        problems.push(problem.hint(variables::how_to_set(&path)));
+        node.put(&missing, Node { place: Place::BuiltIn, value: Value::Hole });
+        return true;
+    }
+    let Some(culprit) = node.get(inside) else {
+        problems.push(Problem::new(full(inside), node.place.clone(), message));
+        return false;
+    };
+    let problem = Problem::new(full(inside), culprit.place.clone(), "");
+    if message.starts_with("unknown field ") {
+        let known = message.split('`').skip(3).step_by(2).collect();
+        problems.push(unknown(problem, suggest::instead(inside.last(), known)));
+        node.remove(inside);
+        return true;
+    }
+    let fallback = defaults.and_then(|defaults| defaults.get(inside));
+    problems.push(wrong(problem, message, fallback));
+    let stuck = matches!(culprit.value, Value::Hole) || culprit.place == Place::BuiltIn;
+    if stuck {
+        return false;
+    }
+    let hole = Node { place: Place::BuiltIn, value: Value::Hole };
+    node.put(inside, fallback.cloned().unwrap_or(hole));
+    true
+}
+
+/// A key that nothing reads.
+pub(super) fn unknown(problem: Problem, hint: String) -> Problem {
+    Problem { message: "there is no such setting".to_owned(), hint: Some(hint), ..problem }
+}
+
+/// A value that cannot be used. What follows a semicolon in the message says what to do about it.
+fn wrong(problem: Problem, message: &str, fallback: Option<&Node>) -> Problem {
+    let plain = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    let message = match plain.and_then(|rest| rest.split_once(", expected ")) {
+        Some((found, expected)) => format!("this is {}, but it should be {expected}", article(found)),
+        None => message.to_owned(),
+    };
+    let (message, hint) = match message.split_once("; ") {
+        Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+        None => (message, fallback.map(|default| format!("the default is {}", default.written()))),
+    };
+    Problem { message, hint, ..problem }
+}
+
+/// `string "x"` with its article, for serde leaves it out.
+fn article(found: &str) -> String {
+    match found.as_bytes().first() {
+        Some(b'a' | b'e' | b'i' | b'o' | b'u') => format!("an {found}"),
+        _ => format!("a {found}"),
+    }
+}
+
+/// The name in backticks that stands behind `prefix`.
+fn quoted<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
+    message.strip_prefix(prefix)?.strip_prefix('`')?.split('`').next()
+}
+
+fn path_of(path: &serde_path_to_error::Path) -> Path {
+    let steps = path.iter().filter_map(|segment| match segment {
+        Segment::Map { key } => Some(key.clone()),
+        Segment::Seq { index } => Some(format!("[{index}]")),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    });
+    Path(steps.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tree::{parse_built_in, parse_file};
+    use serde::Deserialize;
+    use std::time::Duration;
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read")]
+    struct Sample {
+        #[serde(with = "crate::units::duration")]
+        wait: Duration,
+        count: u8,
+        needed: String,
+        also: String,
+        #[serde(default)]
+        maybe: Option<u8>,
+    }
+
+    #[test]
+    fn all_problems_of_a_section_are_found_at_once() {
+        let defaults = parse_built_in("wait = '3s'\ncount = 1");
+        let (file, _) = parse_file("wait = 5\ncount = 'many'\nneeded = []\nmaybe = 300\ncuont = 2\n", "f");
+        let mut node = defaults.clone();
+        node.lay(&file);
+        let mut problems = Vec::new();
+        assert!(read::<Sample>(node, &Path::of("s"), Some(&defaults), &mut problems).is_none());
+        let mut found: Vec<_> =
+            problems.iter().map(|p| format!("{} {} {} {:?}", p.path, p.place, p.message, p.hint)).collect();
+        found.sort();
+        let expected = [
+            "s.also f:1 `also` is missing Some(\"set it in the file, or by LEAD_INTAKE__S__ALSO\")",
+            "s.count f:2 this is a string \"many\", but it should be u8 Some(\"the default is 1\")",
+            "s.cuont f:5 there is no such setting Some(\"did you mean `count`?\")",
+            "s.maybe f:4 this is an integer `300`, but it should be u8 None",
+            "s.needed f:3 this is a sequence, but it should be a string None",
+            "s.wait f:1 this is an integer `5`, but it should be a string Some(\"the default is \\\"3s\\\"\")",
+        ];
+        assert_eq!(found, expected);
+    }
+}
