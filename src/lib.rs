@@ -10,13 +10,14 @@
 //! ([`delivery::retry`]). A lease is a due date in the future, so a crash needs no recovery.
 //!
 //! # Who may know whom
-//! Imports point down only: `intake · dispatch` → the traits in [`store`] and [`destination`] →
+//! Imports point down only: `http` → `intake · dispatch` → the traits in [`store`] and [`destination`] →
 //! [`delivery`] → [`lead`] → [`clock`], [`id`], [`secret`], [`report`], [`units`].
 
 pub mod clock;
 pub mod delivery;
 pub mod destination;
 pub mod dispatch;
+pub mod http;
 pub mod id;
 pub mod intake;
 pub mod lead;

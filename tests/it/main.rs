@@ -3,4 +3,5 @@
 
 mod delivery;
 mod store;
+mod submit;
 mod validation;

@@ -1,0 +1,119 @@
+//! `POST /api/submit`: a JSON, urlencoded or multipart body becomes a submission, is validated, and
+//! handed to the intake.
+
+use axum::body::Bytes;
+use axum::extract::multipart::MultipartRejection;
+use axum::extract::rejection::{BytesRejection, FormRejection};
+use axum::extract::{FromRequest, Multipart, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use axum::{Form, RequestExt};
+use serde_json::Value;
+
+use super::Shared;
+use super::answer::{invalid, refused, taken};
+use crate::id::IdempotencyKey;
+use crate::intake::Arrival;
+use crate::lead::validate::validate;
+use crate::lead::{Submission, Visitor};
+
+/// The longest `User-Agent` that is kept, in characters.
+const USER_AGENT: usize = 500;
+
+pub(super) async fn submit(State(shared): State<Shared>, request: Request) -> Response {
+    let headers = request.headers().clone();
+    let submission = match read(request, &headers).await {
+        Ok(submission) => submission,
+        Err(response) => return *response,
+    };
+    let key = key(&headers, &submission);
+    let lead = validate(&submission, |form| shared.forms.rules(form));
+    match (lead, key) {
+        (Ok(lead), Ok(key)) => {
+            let visitor = Visitor { ip_hash: None, user_agent: user_agent(&headers) };
+            taken(shared.door.submit(Arrival { lead, key, visitor }).await)
+        }
+        (lead, key) => {
+            let mut errors = lead.err().unwrap_or_default();
+            errors.form_errors.extend(key.err());
+            invalid(StatusCode::BAD_REQUEST, &errors)
+        }
+    }
+}
+
+/// The body as a submission, by its content type.
+async fn read(request: Request, headers: &HeaderMap) -> Result<Submission, Box<Response>> {
+    let named = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let named = named.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let mut post = match named.as_str() {
+        "application/json" => {
+            let body = request
+                .extract::<Bytes, _>()
+                .await
+                .map_err(|error: BytesRejection| unread(error.status()))?;
+            return Submission::from_json(&body)
+                .map_err(|error| Box::new(refused(StatusCode::BAD_REQUEST, &error.to_string())));
+        }
+        "application/x-www-form-urlencoded" => {
+            let form = Form::<Vec<(String, String)>>::from_request(request, &()).await;
+            Submission::from_pairs(form.map_err(|error: FormRejection| unread(error.status()))?.0)
+        }
+        "multipart/form-data" => {
+            let form = Multipart::from_request(request, &()).await;
+            pairs(form.map_err(|error: MultipartRejection| unread(error.status()))?).await?
+        }
+        _ => {
+            return Err(Box::new(refused(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Send application/json, application/x-www-form-urlencoded or multipart/form-data.",
+            )));
+        }
+    };
+    if let Some(page) = headers.get(header::REFERER).and_then(|value| value.to_str().ok()) {
+        post.set_page(page);
+    }
+    Ok(post)
+}
+
+async fn pairs(mut form: Multipart) -> Result<Submission, Box<Response>> {
+    let mut pairs = Vec::new();
+    while let Some(field) = form.next_field().await.map_err(|error| unread(error.status()))? {
+        if field.file_name().is_some() {
+            return Err(Box::new(refused(
+                StatusCode::BAD_REQUEST,
+                "Files are not taken. Send the fields alone.",
+            )));
+        }
+        let name = field.name().unwrap_or_default().to_owned();
+        pairs.push((name, field.text().await.map_err(|error| unread(error.status()))?));
+    }
+    Ok(Submission::from_pairs(pairs))
+}
+
+/// A body that could not be read to its end.
+fn unread(status: StatusCode) -> Box<Response> {
+    Box::new(if status == StatusCode::PAYLOAD_TOO_LARGE {
+        refused(status, "The body is too large. Send less.")
+    } else {
+        refused(StatusCode::BAD_REQUEST, "The body cannot be read as what its content type says.")
+    })
+}
+
+/// The idempotency key: the header's, or else the body's.
+fn key(headers: &HeaderMap, submission: &Submission) -> Result<Option<IdempotencyKey>, String> {
+    let typed = match (headers.get("idempotency-key"), submission.submission_id()) {
+        (Some(value), _) => value.to_str().map_err(|_| ()).map(str::to_owned),
+        (None, Some(Value::String(text))) => Ok(text.clone()),
+        (None, Some(Value::Null) | None) => return Ok(None),
+        (None, Some(_)) => Err(()),
+    };
+    typed
+        .and_then(|text| text.parse().map_err(|_| ()))
+        .map(Some)
+        .map_err(|()| "An idempotency key is 1 to 255 printable ASCII characters.".to_owned())
+}
+
+fn user_agent(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::USER_AGENT)?.to_str().ok()?;
+    Some(value.chars().filter(|it| !it.is_control()).take(USER_AGENT).collect())
+}

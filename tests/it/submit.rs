@@ -1,0 +1,119 @@
+//! `POST /api/submit` as a form sees it, with a door that takes everything and remembers it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use http_body_util::BodyExt;
+use lead_intake::http::{Door, Forms, router};
+use lead_intake::id::LeadId;
+use lead_intake::intake::{Answer, Arrival};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+#[derive(Clone, Default)]
+struct Taking(Arc<Mutex<Vec<Arrival>>>, Option<Answer>);
+
+#[async_trait]
+impl Door for Taking {
+    async fn submit(&self, arrival: Arrival) -> Answer {
+        self.0.lock().unwrap().push(arrival);
+        self.1.unwrap_or_else(|| Answer::Accepted(LeadId::fresh()))
+    }
+}
+
+async fn send(
+    door: &Taking,
+    kind: &str,
+    key: Option<&str>,
+    body: impl Into<Body>,
+) -> (StatusCode, Value, bool) {
+    let mut request = Request::post("/api/submit")
+        .header(header::CONTENT_TYPE, kind)
+        .header(header::REFERER, "https://example.com/page");
+    if let Some(key) = key {
+        request = request.header("Idempotency-Key", key);
+    }
+    let routes = router(Arc::new(door.clone()), Forms::default(), 4_096);
+    let response = routes.oneshot(request.body(body.into()).unwrap()).await.unwrap();
+    let (status, retry) = (response.status(), response.headers().contains_key(header::RETRY_AFTER));
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&body).unwrap_or_default(), retry)
+}
+
+fn good() -> Value {
+    json!({
+        "email": "ada@example.com", "name": "Ada", "source": {"url": "https://example.com/"},
+        "form_name": "contact", "consent_given": true, "submission_id": "from-the-body",
+    })
+}
+
+#[tokio::test]
+async fn a_good_body_is_taken_and_answered_with_its_id() {
+    let door = Taking::default();
+    let (status, body, _) =
+        send(&door, "application/json; charset=utf-8", Some("k-1"), good().to_string()).await;
+    assert_eq!((status, &body["success"]), (StatusCode::OK, &json!(true)));
+    assert!(body["id"].as_str().unwrap().parse::<LeadId>().is_ok());
+    send(&door, "application/json", None, good().to_string()).await;
+    let taken = door.0.lock().unwrap();
+    assert_eq!(taken[0].key.as_ref().unwrap().as_str(), "k-1", "the header wins");
+    assert_eq!(taken[1].key.as_ref().unwrap().as_str(), "from-the-body");
+}
+
+#[tokio::test]
+async fn form_bodies_are_taken_too() {
+    let door = Taking::default();
+    let body = "email=ada%40example.com&name=Ada&form_name=contact&consent_given=on&utm_source=x&size=L";
+    assert_eq!(send(&door, "application/x-www-form-urlencoded", None, body).await.0, StatusCode::OK);
+    let fields = [("email", "ada@example.com"), ("name", "Ada"), ("form_name", "contact"), ("size", "L")];
+    let parts = fields.map(|(name, value)| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    });
+    let body = format!("{}--b--\r\n", parts.concat());
+    assert_eq!(send(&door, "multipart/form-data; boundary=b", None, body).await.0, StatusCode::OK);
+    let taken = door.0.lock().unwrap();
+    for arrival in taken.iter() {
+        assert_eq!(arrival.lead.source.url, "https://example.com/page");
+        assert_eq!(arrival.lead.form_data["size"], "L");
+    }
+    assert_eq!((taken[0].lead.consent_given, taken[1].lead.consent_given), (true, false));
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_has_the_one_shape_and_nothing_is_taken() {
+    let door = Taking::default();
+    let file =
+        "--b\r\nContent-Disposition: form-data; name=\"cv\"; filename=\"cv.pdf\"\r\n\r\nx\r\n--b--\r\n";
+    let long = format!("{{\"name\":\"{}\"}}", "x".repeat(5_000));
+    for (kind, body, expected) in [
+        ("application/json", "{}", StatusCode::BAD_REQUEST),
+        ("application/json", "{", StatusCode::BAD_REQUEST),
+        ("application/json", long.as_str(), StatusCode::PAYLOAD_TOO_LARGE),
+        ("text/plain", "hello", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        ("multipart/form-data; boundary=b", file, StatusCode::BAD_REQUEST),
+        ("multipart/form-data", "x", StatusCode::BAD_REQUEST),
+    ] {
+        let (status, body, _) = send(&door, kind, None, body.to_owned()).await;
+        assert_eq!((status, &body["success"]), (expected, &json!(false)), "{kind}");
+        assert!(body["errors"]["formErrors"].is_array() && body["errors"]["fieldErrors"].is_object());
+    }
+    let key = "x".repeat(256);
+    assert_eq!(
+        send(&door, "application/json", Some(&key), good().to_string()).await.0,
+        StatusCode::BAD_REQUEST
+    );
+    assert!(door.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_conflict_is_422_and_no_home_is_503_with_a_time() {
+    let conflict = Taking(Arc::default(), Some(Answer::Conflict));
+    let (status, _, _) = send(&conflict, "application/json", None, good().to_string()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    let full = Taking(Arc::default(), Some(Answer::Unavailable { retry_after: Duration::from_secs(5) }));
+    let (status, _, has_time) = send(&full, "application/json", None, good().to_string()).await;
+    assert_eq!((status, has_time), (StatusCode::SERVICE_UNAVAILABLE, true));
+}
