@@ -10,10 +10,15 @@
 //! ([`delivery::retry`]). A lease is a due date in the future, so a crash needs no recovery.
 //!
 //! # Who may know whom
-//! Imports point down only: `http` → `intake · dispatch` → the traits in [`store`] and [`destination`] →
-//! [`delivery`] → [`lead`] → [`clock`], [`id`], [`secret`], [`report`], [`units`].
+//! Imports point down only: `main` → [`cli`] → [`app`] → [`config`] → [`http`], the engines in [`store`] and the
+//! folders of [`destination`] → `intake · dispatch` → the traits in [`store`] and [`destination`] →
+//! [`delivery`] → [`lead`] → [`clock`], [`id`], [`secret`], [`report`], [`units`]. [`net`] is the one outbound HTTP client,
+//! [`telemetry`] the one place that sets up the log.
 
+pub mod app;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod delivery;
 pub mod destination;
 pub mod dispatch;
@@ -21,7 +26,9 @@ pub mod http;
 pub mod id;
 pub mod intake;
 pub mod lead;
+pub mod net;
 pub mod report;
 pub mod secret;
 pub mod store;
+pub mod telemetry;
 pub mod units;

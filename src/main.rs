@@ -1,2 +1,7 @@
-//! The binary.
-fn main() {}
+//! Parse, run, report.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lead_intake::cli::main()
+}

@@ -1,4 +1,5 @@
-//! Durations and sizes with their units, as the configuration writes them: `"3s"`, `"64KiB"`.
+//! What settings are made of: durations and sizes with their units (`"3s"`, `"64KiB"`), and what is wrong
+//! with a value that cannot be used.
 
 use std::time::Duration;
 
@@ -78,6 +79,24 @@ pub mod durations {
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Duration>, D::Error> {
         let texts = Vec::<String>::deserialize(from)?;
         texts.iter().map(|text| super::parse_duration(text).map_err(serde::de::Error::custom)).collect()
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingProblem {
+    /// The key within the destination's section, such as `url`.
+    pub key: String,
+    /// What is wrong. Holds no secret.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+impl SettingProblem {
+    /// A problem with the setting `key`.
+    pub fn new(key: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { key: key.into(), message: message.into(), hint: hint.into() }
     }
 }
 

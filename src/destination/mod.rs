@@ -5,6 +5,8 @@
 
 pub mod handoff;
 pub mod lane_settings;
+pub mod registry;
+pub mod webhook;
 
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use crate::id::{DeliveryId, LeadId};
 use crate::lead::Lead;
 pub use handoff::Handoff;
 pub use lane_settings::{LaneSettings, Start};
+
+pub use crate::units::SettingProblem;
 
 /// A place that leads go to.
 #[async_trait]
@@ -56,24 +60,6 @@ pub struct Parcel<'a> {
     pub crm_planned: bool,
     /// For a destination that queues: where it says so, and asks before it sends.
     pub handoff: &'a Arc<Handoff>,
-}
-
-/// A setting that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingProblem {
-    /// The key within the destination's section, such as `url`.
-    pub key: String,
-    /// What is wrong. Holds no secret.
-    pub message: String,
-    /// What to do about it.
-    pub hint: String,
-}
-
-impl SettingProblem {
-    /// A problem with the setting `key`.
-    pub fn new(key: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { key: key.into(), message: message.into(), hint: hint.into() }
-    }
 }
 
 impl Parcel<'_> {

@@ -8,9 +8,17 @@ use serde_json::json;
 use crate::intake::Answer;
 use crate::lead::validate::FieldErrors;
 
-/// An error that is about the whole body or the moment.
+/// Why something is refused: the status, and what to do about it.
+pub(super) type Refusal = (StatusCode, FieldErrors);
+
+/// A refusal that is about the whole body or the moment.
+pub(super) fn refusal(status: StatusCode, what_to_do: &str) -> Refusal {
+    (status, FieldErrors { form_errors: vec![what_to_do.to_owned()], ..FieldErrors::default() })
+}
+
+/// The same, as a script reads it.
 pub(super) fn refused(status: StatusCode, what_to_do: &str) -> Response {
-    let errors = FieldErrors { form_errors: vec![what_to_do.to_owned()], ..FieldErrors::default() };
+    let (status, errors) = refusal(status, what_to_do);
     invalid(status, &errors)
 }
 
@@ -19,21 +27,21 @@ pub(super) fn invalid(status: StatusCode, errors: &FieldErrors) -> Response {
     (status, Json(json!({ "success": false, "errors": errors }))).into_response()
 }
 
-/// The intake's answer.
-pub(super) fn taken(answer: Answer) -> Response {
+/// The intake's answer; `shown` writes a refusal.
+pub(super) fn taken(answer: Answer, shown: impl FnOnce(Refusal) -> Response) -> Response {
     match answer {
         Answer::Accepted(id) | Answer::Repeat(id) => {
             Json(json!({ "success": true, "id": id })).into_response()
         }
-        Answer::Conflict => refused(
+        Answer::Conflict => shown(refusal(
             StatusCode::UNPROCESSABLE_ENTITY,
             "This idempotency key was used before with another body. Use a new key for a new submission.",
-        ),
+        )),
         Answer::Unavailable { retry_after } => {
-            let mut response = refused(
+            let mut response = shown(refusal(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The submission could not be stored just now. Send it again in a few seconds.",
-            );
+            ));
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));

@@ -1,6 +1,11 @@
 //! The outside over HTTP: bodies in, answers out. Knows the intake's words, and no engine or vendor.
 
 mod answer;
+mod guard;
+mod health;
+mod page;
+pub mod serve;
+pub mod settings;
 pub mod submit;
 
 use std::collections::HashMap;
@@ -8,12 +13,22 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::routing::post;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::{debug, error, info};
 
+use crate::dispatch::Lanes;
 use crate::id::FormName;
 use crate::intake::{Answer, Arrival, Intake};
 use crate::lead::validate::FormRules;
+use crate::secret::Secret;
+use crate::store::Store;
+pub use guard::AddressHash;
+pub use settings::Settings;
 
 /// Whoever takes leads: the intake, or a test.
 #[async_trait]
@@ -45,17 +60,116 @@ impl Forms {
     }
 }
 
+/// Everything that the outside is made of.
+pub struct Site {
+    /// Who takes leads.
+    pub door: Arc<dyn Door>,
+    /// The forms.
+    pub forms: Forms,
+    /// `[server]`
+    pub settings: Settings,
+    /// For `/health` and `/metrics`.
+    pub store: Arc<dyn Store>,
+    /// For `/health` and `/metrics`.
+    pub lanes: Lanes,
+    /// What is kept of visitors' addresses.
+    pub address_hash: AddressHash,
+    /// What `/metrics` asks for, if anything.
+    pub operator_token: Option<Secret>,
+}
+
 /// What the handlers share.
 #[derive(Clone)]
 struct Shared {
     door: Arc<dyn Door>,
     forms: Arc<Forms>,
+    settings: Arc<Settings>,
+    store: Arc<dyn Store>,
+    lanes: Lanes,
+    address_hash: AddressHash,
+    operator_token: Option<Secret>,
 }
 
-/// The routes. A body of more than `body_limit` bytes is 413.
-pub fn router(door: Arc<dyn Door>, forms: Forms, body_limit: usize) -> Router {
+impl Shared {
+    async fn store_is_ready(&self) -> bool {
+        matches!(tokio::time::timeout(READY, self.store.ready()).await, Ok(Ok(())))
+    }
+}
+
+/// How long the store may take to say that it is ready.
+const READY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The routes.
+pub fn router(site: Site) -> Router {
+    let Site { door, forms, settings, store, lanes, address_hash, operator_token } = site;
+    let submit = post(submit::submit)
+        .fallback(wrong_method)
+        .layer::<_, std::convert::Infallible>(DefaultBodyLimit::max(settings.body_limit))
+        .layer(guard::cors(&settings.allowed_origins));
+    let (forms, settings) = (Arc::new(forms), Arc::new(settings));
     Router::new()
-        .route("/api/submit", post(submit::submit))
-        .layer(DefaultBodyLimit::max(body_limit))
-        .with_state(Shared { door, forms: Arc::new(forms) })
+        .route("/api/submit", submit)
+        .route("/health", get(health::health))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .route("/form.js", get(form_js))
+        .route(page::THANK_YOU, get(page::thank_you))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(no_such_page)
+        .layer(axum::middleware::from_fn(logged))
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(Shared { door, forms, settings, store, lanes, address_hash, operator_token })
+}
+
+async fn form_js() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
+        (header::CACHE_CONTROL, "public, max-age=3600"),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "cross-origin"),
+    ];
+    (headers, include_str!("form.js")).into_response()
+}
+
+async fn wrong_method() -> Response {
+    answer::refused(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "This address does not take that method. Leads are sent by POST.",
+    )
+}
+
+async fn no_such_page() -> Response {
+    answer::refused(StatusCode::NOT_FOUND, "There is nothing here. Leads are sent to POST /api/submit.")
+}
+
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    // What a panic says may quote what a visitor typed.
+    drop(panic);
+    error!("a request panicked: a fault of ours");
+    answer::refused(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "Something went wrong on our side. Send it again with the same key.",
+    )
+}
+
+/// One line for each request: route, status, time; nothing that a client typed.
+async fn logged(request: Request, next: Next) -> Response {
+    let start = tokio::time::Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let route = route.as_deref().unwrap_or("(none)");
+    if status < 400 {
+        debug!(%method, route, status, took_ms, "answered");
+    } else {
+        info!(%method, route, status, took_ms, "refused");
+    }
+    response
+}
+
+/// A form's way on: 303, so that a reload does not post again (RFC 9110 section 15.4.4).
+fn onward(page: &str) -> Response {
+    Redirect::to(page).into_response()
 }

@@ -1,48 +1,77 @@
 //! `POST /api/submit`: a JSON, urlencoded or multipart body becomes a submission, is validated, and
 //! handed to the intake.
 
+use std::net::SocketAddr;
+
 use axum::body::Bytes;
 use axum::extract::multipart::MultipartRejection;
 use axum::extract::rejection::{BytesRejection, FormRejection};
-use axum::extract::{FromRequest, Multipart, Request, State};
+use axum::extract::{ConnectInfo, FromRequest, Multipart, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use axum::{Form, RequestExt};
+use axum::{Extension, Form, RequestExt};
 use serde_json::Value;
 
-use super::Shared;
-use super::answer::{invalid, refused, taken};
+use super::answer::{Refusal, invalid, refusal, taken};
+use super::{Shared, guard, onward, page};
 use crate::id::IdempotencyKey;
-use crate::intake::Arrival;
+use crate::intake::{Answer, Arrival};
 use crate::lead::validate::validate;
 use crate::lead::{Submission, Visitor};
 
 /// The longest `User-Agent` that is kept, in characters.
 const USER_AGENT: usize = 500;
 
-pub(super) async fn submit(State(shared): State<Shared>, request: Request) -> Response {
+pub(super) async fn submit(
+    State(shared): State<Shared>,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    request: Request,
+) -> Response {
     let headers = request.headers().clone();
-    let submission = match read(request, &headers).await {
+    let html = page::is_wanted(&headers);
+    if !guard::may_submit(&headers, &shared.settings.allowed_origins) {
+        let what_to_do = "This website may not send leads here. Its owner can allow it with ALLOWED_ORIGINS.";
+        return shown(refusal(StatusCode::FORBIDDEN, what_to_do), html);
+    }
+    let read = tokio::time::timeout(shared.settings.body_timeout, read(request, &headers)).await;
+    let late = || refusal(StatusCode::REQUEST_TIMEOUT, "The body took too long to arrive. Send it again.");
+    let submission = match read.unwrap_or_else(|_| Err(late())) {
         Ok(submission) => submission,
-        Err(response) => return *response,
+        Err(refusal) => return shown(refusal, html),
     };
     let key = key(&headers, &submission);
     let lead = validate(&submission, |form| shared.forms.rules(form));
     match (lead, key) {
         (Ok(lead), Ok(key)) => {
-            let visitor = Visitor { ip_hash: None, user_agent: user_agent(&headers) };
-            taken(shared.door.submit(Arrival { lead, key, visitor }).await)
+            let address = peer.map(|Extension(ConnectInfo(peer))| {
+                guard::client(peer, &headers, &shared.settings.trusted_proxies)
+            });
+            let ip_hash = address.map(|address| shared.address_hash.of(address));
+            let visitor = Visitor { ip_hash, user_agent: user_agent(&headers) };
+            let thank_you = shared.forms.rules(&lead.form_name).thank_you.clone();
+            let answer = shared.door.submit(Arrival { lead, key, visitor }).await;
+            match answer {
+                Answer::Accepted(_) | Answer::Repeat(_) if html => {
+                    onward(thank_you.as_deref().unwrap_or(page::THANK_YOU))
+                }
+                _ => taken(answer, |refusal| shown(refusal, html)),
+            }
         }
         (lead, key) => {
             let mut errors = lead.err().unwrap_or_default();
             errors.form_errors.extend(key.err());
-            invalid(StatusCode::BAD_REQUEST, &errors)
+            shown((StatusCode::BAD_REQUEST, errors), html)
         }
     }
 }
 
+/// A refusal, for a script or for a person.
+fn shown((status, errors): Refusal, html: bool) -> Response {
+    if html { page::invalid(status, &errors) } else { invalid(status, &errors) }
+}
+
 /// The body as a submission, by its content type.
-async fn read(request: Request, headers: &HeaderMap) -> Result<Submission, Box<Response>> {
+async fn read(request: Request, headers: &HeaderMap) -> Result<Submission, Refusal> {
     let named = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let named = named.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let mut post = match named.as_str() {
@@ -52,7 +81,7 @@ async fn read(request: Request, headers: &HeaderMap) -> Result<Submission, Box<R
                 .await
                 .map_err(|error: BytesRejection| unread(error.status()))?;
             return Submission::from_json(&body)
-                .map_err(|error| Box::new(refused(StatusCode::BAD_REQUEST, &error.to_string())));
+                .map_err(|error| refusal(StatusCode::BAD_REQUEST, &error.to_string()));
         }
         "application/x-www-form-urlencoded" => {
             let form = Form::<Vec<(String, String)>>::from_request(request, &()).await;
@@ -63,10 +92,10 @@ async fn read(request: Request, headers: &HeaderMap) -> Result<Submission, Box<R
             pairs(form.map_err(|error: MultipartRejection| unread(error.status()))?).await?
         }
         _ => {
-            return Err(Box::new(refused(
+            return Err(refusal(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "Send application/json, application/x-www-form-urlencoded or multipart/form-data.",
-            )));
+            ));
         }
     };
     if let Some(page) = headers.get(header::REFERER).and_then(|value| value.to_str().ok()) {
@@ -75,14 +104,11 @@ async fn read(request: Request, headers: &HeaderMap) -> Result<Submission, Box<R
     Ok(post)
 }
 
-async fn pairs(mut form: Multipart) -> Result<Submission, Box<Response>> {
+async fn pairs(mut form: Multipart) -> Result<Submission, Refusal> {
     let mut pairs = Vec::new();
     while let Some(field) = form.next_field().await.map_err(|error| unread(error.status()))? {
         if field.file_name().is_some() {
-            return Err(Box::new(refused(
-                StatusCode::BAD_REQUEST,
-                "Files are not taken. Send the fields alone.",
-            )));
+            return Err(refusal(StatusCode::BAD_REQUEST, "Files are not taken. Send the fields alone."));
         }
         let name = field.name().unwrap_or_default().to_owned();
         pairs.push((name, field.text().await.map_err(|error| unread(error.status()))?));
@@ -91,12 +117,12 @@ async fn pairs(mut form: Multipart) -> Result<Submission, Box<Response>> {
 }
 
 /// A body that could not be read to its end.
-fn unread(status: StatusCode) -> Box<Response> {
-    Box::new(if status == StatusCode::PAYLOAD_TOO_LARGE {
-        refused(status, "The body is too large. Send less.")
+fn unread(status: StatusCode) -> Refusal {
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        refusal(status, "The body is too large. Send less.")
     } else {
-        refused(StatusCode::BAD_REQUEST, "The body cannot be read as what its content type says.")
-    })
+        refusal(StatusCode::BAD_REQUEST, "The body cannot be read as what its content type says.")
+    }
 }
 
 /// The idempotency key: the header's, or else the body's.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -19,6 +20,7 @@ use crate::id::{IdempotencyKey, LeadId};
 use crate::lead::{Lead, NewLead, Visitor};
 use crate::report::Chain;
 use crate::store::{Accepted, Store};
+use crate::units;
 
 /// How long a client should wait before it tries again while no home takes its lead.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -48,6 +50,17 @@ pub enum Answer {
         /// When to try again.
         retry_after: Duration,
     },
+}
+
+/// `[intake]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// How long a submit waits for the inline destinations.
+    #[serde(with = "units::duration")]
+    pub deadline: Duration,
+    /// How many leads may wait in memory while the store cannot commit.
+    pub fallback_leads: usize,
 }
 
 /// How long a submit may wait for whom.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use rlibphonenumber::Region;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use validator::ValidateUrl;
@@ -13,6 +14,7 @@ use super::submission::Submission;
 use super::{NewLead, Source};
 use crate::clock::Timestamp;
 use crate::id::FormName;
+use crate::units::SettingProblem;
 
 /// What a form asks of its submissions: `[forms.NAME]`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -24,6 +26,23 @@ pub struct FormRules {
     /// The page that a plain form post is sent on to.
     #[serde(default)]
     pub thank_you: Option<String>,
+}
+
+impl FormRules {
+    /// Rules that fit their types and yet cannot be used.
+    pub fn problems(&self) -> Vec<SettingProblem> {
+        let mut problems = Vec::new();
+        if self.region.as_deref().is_some_and(|region| region.parse::<Region>().is_err()) {
+            let hint = "write the two letters of ISO 3166 in capitals, such as \"GB\"";
+            problems.push(SettingProblem::new("region", "this is no region of phone numbers", hint));
+        }
+        let fits = |page: &str| page.starts_with('/') || (page.validate_url() && page.starts_with("http"));
+        if self.thank_you.as_deref().is_some_and(|page| !fits(page)) {
+            let hint = "write a full address, such as \"https://example.com/thank-you\"";
+            problems.push(SettingProblem::new("thank_you", "this is no address of a page", hint));
+        }
+        problems
+    }
 }
 
 /// Everything that is wrong with a submission, as the client is told.

@@ -3,6 +3,7 @@
 //!
 //! Due dates and leases are kept by the engine's own clock: callers hand in durations.
 
+pub mod connect;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::delivery::{Attempt, Claim, Entry, Settlement, State};
 use crate::id::{DeliveryId, DestinationName, FormName, LeadId};
 use crate::lead::Lead;
+pub use connect::Settings;
 
 /// Where leads and their deliveries are kept.
 #[async_trait]

@@ -8,6 +8,7 @@
 pub mod google;
 pub mod hook;
 pub mod script;
+pub mod serve;
 pub mod smtp;
 
 pub use script::Script;

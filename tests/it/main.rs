@@ -1,7 +1,11 @@
 //! The promises, held from outside: one binary, a module a subject.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where and stop")]
 
+mod config;
 mod delivery;
+mod destination_webhook;
+mod service;
 mod store;
 mod submit;
+mod support;
 mod validation;

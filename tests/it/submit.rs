@@ -7,9 +7,13 @@ use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
-use lead_intake::http::{Door, Forms, router};
+use lead_intake::clock::Clock;
+use lead_intake::config::Inputs;
+use lead_intake::dispatch::Lanes;
+use lead_intake::http::{AddressHash, Door, Forms, Site, router};
 use lead_intake::id::LeadId;
 use lead_intake::intake::{Answer, Arrival};
+use lead_intake::store::sqlite::Sqlite;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -21,6 +25,24 @@ impl Door for Taking {
     async fn submit(&self, arrival: Arrival) -> Answer {
         self.0.lock().unwrap().push(arrival);
         self.1.unwrap_or_else(|| Answer::Accepted(LeadId::fresh()))
+    }
+}
+
+fn site(door: &Taking) -> Site {
+    let inputs = Inputs {
+        variables: [("LEAD_INTAKE__SERVER__BODY_LIMIT".to_owned(), "4KiB".to_owned())].into(),
+        ..Inputs::default()
+    };
+    let config = lead_intake::config::load(&inputs).unwrap_or_else(|problems| panic!("{problems}"));
+    let folder = tempfile::tempdir().unwrap();
+    Site {
+        door: Arc::new(door.clone()),
+        forms: Forms::default(),
+        settings: config.server,
+        store: Arc::new(Sqlite::open(&folder.path().join("leads.db"), Clock::system()).unwrap()),
+        lanes: Lanes::default(),
+        address_hash: AddressHash::new(b"key"),
+        operator_token: None,
     }
 }
 
@@ -36,7 +58,7 @@ async fn send(
     if let Some(key) = key {
         request = request.header("Idempotency-Key", key);
     }
-    let routes = router(Arc::new(door.clone()), Forms::default(), 4_096);
+    let routes = router(site(door));
     let response = routes.oneshot(request.body(body.into()).unwrap()).await.unwrap();
     let (status, retry) = (response.status(), response.headers().contains_key(header::RETRY_AFTER));
     let body = response.into_body().collect().await.unwrap().to_bytes();

@@ -1,6 +1,8 @@
 //! From a table of the tree to a typed section, through all of its problems and not only the first:
 //! what cannot be used is reported, replaced by its default, and reading goes on.
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
@@ -8,7 +10,6 @@ use super::place::{Path, Place};
 use super::problems::Problem;
 use super::suggest;
 use super::tree::{Node, Value};
-use super::typed::HOLE;
 use super::variables;
 
 /// A section has fewer settings than this; a bound for a loop that ends when all are readable.
@@ -17,7 +18,7 @@ const MOST_PROBLEMS: usize = 1_000;
 /// Reads the section that stands at `at` of the file. `defaults` is what stands in for a value that
 /// cannot be used.
 ///
-/// `None`: a value is missing or wrong and nothing can stand in; the problem is among `problems`.
+/// `None`: a value is missing or wrong; the problem is among `problems`.
 pub(super) fn read<T: DeserializeOwned>(
     mut node: Node,
     at: &Path,
@@ -25,23 +26,40 @@ pub(super) fn read<T: DeserializeOwned>(
     problems: &mut Vec<Problem>,
 ) -> Option<T> {
     let before = problems.len();
+    let mut stopgaps = BTreeMap::new();
     for _ in 0..MOST_PROBLEMS {
         let error = match serde_path_to_error::deserialize::<_, T>(node.clone()) {
             Ok(section) => return (problems.len() == before).then_some(section),
             Err(error) => error,
         };
         let inside = path_of(error.path());
-        let message = error.inner().to_string();
-        if message == HOLE {
-            return None;
+        if node.get(&inside).is_some_and(|culprit| matches!(culprit.value, Value::Hole)) {
+            stopgaps.insert(inside.clone(), STOPGAPS.iter());
         }
-        let repaired = repair(&mut node, at, &inside, &message, defaults, problems);
-        if !repaired {
+        if let Some(stopgap) = stopgaps.get_mut(&inside) {
+            let value = stopgap.next()?;
+            node.put(&inside, Node { place: Place::BuiltIn, value: value() });
+            continue;
+        }
+        if !repair(&mut node, at, &inside, &error.inner().to_string(), defaults, problems) {
             return None;
         }
     }
     None
 }
+
+/// What is tried in the place of a value that cannot be used and has no default, so that reading can go
+/// on to the next problem. None of it is ever used: a section with a problem is not given out.
+const STOPGAPS: [fn() -> Value; 8] = [
+    || Value::Text("a".to_owned()),
+    || Value::Text("1s".to_owned()),
+    || Value::Text("1KiB".to_owned()),
+    || Value::Text("127.0.0.1:1".to_owned()),
+    || Value::Integer(1),
+    || Value::Boolean(false),
+    || Value::List(Vec::new()),
+    || Value::Table(BTreeMap::new()),
+];
 
 /// Reports one error and takes its cause out of the way. `false`: there is no way past it.
 fn repair(

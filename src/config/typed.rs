@@ -40,7 +40,10 @@ impl Node {
 
     fn numbered<N: std::str::FromStr>(&self) -> Result<Option<N>, Error> {
         let Value::Loose(text) = &self.value else { return Ok(None) };
-        text.trim().parse().map(Some).map_err(|_| Error::custom(format!("`{text}` is not a whole number here")))
+        text.trim()
+            .parse()
+            .map(Some)
+            .map_err(|_| Error::custom(format!("`{text}` is not a whole number here")))
     }
 }
 

@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn a_problem_says_what_where_and_what_next() {
         let place = Place::File { path: "lead.toml".into(), line: 3 };
-        let problem = Problem::new("server.bnid", place, "there is no such setting").hint("did you mean `bind`?");
+        let problem =
+            Problem::new("server.bnid", place, "there is no such setting").hint("did you mean `bind`?");
         let problems = Problems::from(vec![problem], &[]).unwrap();
         let expected = "The configuration has a problem.\n\n  server.bnid  (lead.toml:3)\n      \
                         There is no such setting.\n      → Did you mean `bind`?\n";

@@ -29,13 +29,6 @@ pub enum Place {
     BuiltIn,
 }
 
-impl Place {
-    /// Whether it comes from the environment or a flag, where every value is text without a type.
-    pub(super) fn is_text(&self) -> bool {
-        matches!(self, Self::Variable(_) | Self::VariableFile { .. } | Self::Flag(_))
-    }
-}
-
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -153,7 +153,8 @@ fn position(step: &str) -> Option<usize> {
 /// Reads a TOML text. What cannot be read becomes problems; the rest is still returned.
 pub(super) fn parse(text: &str, place_of: &dyn Fn(usize) -> Place) -> (Node, Vec<Problem>) {
     let (document, errors) = DeTable::parse_recoverable(text);
-    let line = |offset: usize| 1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count();
+    let line =
+        |offset: usize| 1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count();
     let at = |offset: usize| place_of(line(offset));
     // Only the message: the parser's own rendering quotes the line, which may hold a secret.
     let problems = errors

@@ -1,0 +1,162 @@
+//! The composition root: everything is put together here, started in order and stopped in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::delivery::State;
+use crate::destination::registry::Tools;
+use crate::dispatch::{Lane, Lanes, Surroundings};
+use crate::http::{self, AddressHash, Site};
+use crate::intake::{Intake, Patience};
+use crate::net::Net;
+use crate::store::{self, Store, StoreError};
+
+/// How long a fresh key for address hashes is, in bytes.
+const ADDRESS_KEY: usize = 32;
+
+/// Why the service could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store.
+    #[error("the store cannot be opened")]
+    Store(#[from] StoreError),
+    /// The port.
+    #[error("cannot listen on {0}; is another service there? Set BIND to a free address")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// The system's source of randomness.
+    #[error("the system has no randomness to make a key from")]
+    Random,
+}
+
+/// The running service.
+pub struct App {
+    address: SocketAddr,
+    store: Arc<dyn Store>,
+    tracker: TaskTracker,
+    listening: TaskTracker,
+    stop_listening: CancellationToken,
+    stop: CancellationToken,
+    give_up: CancellationToken,
+    shutdown_timeout: Duration,
+}
+
+impl App {
+    /// Opens the store, starts the lanes and listens.
+    ///
+    /// # Errors
+    /// The store cannot be opened or the port cannot be had.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let store = store::connect::open(&config.store, clock.clone()).await?;
+        let address_hash = address_hash(&config.server, store.as_ref()).await?;
+        let listener = TcpListener::bind(config.server.bind)
+            .await
+            .map_err(|error| StartError::Listen(config.server.bind, error))?;
+        let address = listener.local_addr().map_err(|error| StartError::Listen(config.server.bind, error))?;
+
+        let (tracker, stop, give_up) =
+            (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let around = Surroundings {
+            store: Arc::clone(&store),
+            clock: clock.clone(),
+            tracker: tracker.clone(),
+            stop: stop.clone(),
+            give_up: give_up.clone(),
+        };
+        let tools = Tools { net: Net::new() };
+        let mut lanes = Vec::new();
+        for configured in config.destinations {
+            let crm = configured.parsed.is_crm();
+            let built = configured.parsed.build(&tools);
+            lanes.push(Lane::new(configured.name, crm, configured.lane, built.destination, around.clone()));
+        }
+        let lanes = Lanes::new(lanes);
+        lanes.run();
+        warn_of_removed(store.as_ref(), &lanes).await;
+
+        let patience = Patience { deadline: config.intake.deadline, commit: config.store.timeout };
+        let intake = Intake::new(Arc::clone(&store), lanes.clone(), clock, tracker.clone(), patience);
+        let routes = http::router(Site {
+            door: Arc::new(intake),
+            forms: config.forms,
+            settings: config.server.clone(),
+            store: Arc::clone(&store),
+            lanes: lanes.clone(),
+            address_hash,
+            operator_token: config.operator.token,
+        });
+        let (listening, stop_listening) = (TaskTracker::new(), CancellationToken::new());
+        let shutdown_timeout = config.server.shutdown_timeout;
+        let (connections, until) = (listening.clone(), stop_listening.clone());
+        listening.spawn(async move {
+            http::serve::serve(listener, routes, &config.server, &connections, &until).await;
+        });
+        let names: Vec<_> = lanes.iter().map(|lane| lane.name().as_str()).collect();
+        info!(version = env!("CARGO_PKG_VERSION"), %address, destinations = names.join(" "), "listening");
+        if names.is_empty() {
+            warn!("no destination is configured: leads are stored and go nowhere");
+        }
+        Ok(Self { address, store, tracker, listening, stop_listening, stop, give_up, shutdown_timeout })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends in order: nothing new comes in; open requests and attempts end on their own up to the limit;
+    /// then what is queued and unsent is released, the rest settles as unknown, and the store closes.
+    pub async fn stop(self) {
+        info!("stopping");
+        self.stop_listening.cancel();
+        self.stop.cancel();
+        self.listening.close();
+        self.tracker.close();
+        let ended = async {
+            self.listening.wait().await;
+            self.tracker.wait().await;
+        };
+        if tokio::time::timeout(self.shutdown_timeout, ended).await.is_err() {
+            warn!("attempts are still under way; taking back what is unsent");
+            self.give_up.cancel();
+            // What is given up settles once more, and the store answers or fails within its own time.
+            let _ = tokio::time::timeout(LAST_SETTLEMENTS, self.tracker.wait()).await;
+        }
+        self.store.close().await;
+        info!("stopped");
+    }
+}
+
+/// How long the last settlements of a shutdown may take.
+const LAST_SETTLEMENTS: Duration = Duration::from_secs(5);
+
+/// The configured key, or the one that was made at the first start.
+async fn address_hash(settings: &http::Settings, store: &dyn Store) -> Result<AddressHash, StartError> {
+    if let Some(key) = &settings.ip_hash_key {
+        return Ok(AddressHash::new(key.expose().as_bytes()));
+    }
+    let mut fresh = vec![0; ADDRESS_KEY];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut fresh)
+        .map_err(|_| StartError::Random)?;
+    Ok(AddressHash::new(&store.keep("ip_hash_key", fresh).await?))
+}
+
+/// Deliveries of destinations that are no longer configured wait for a person.
+async fn warn_of_removed(store: &dyn Store, lanes: &Lanes) {
+    for (destination, state, count) in store.counts().await.unwrap_or_default() {
+        if state == State::Pending && lanes.get(&destination).is_none() {
+            warn!(
+                %destination, count,
+                "deliveries wait for a destination that is no longer configured: configure it again, or \
+                 cancel them with `lead-intake deliveries cancel`"
+            );
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! `lead-intake deliveries list · replay · cancel`
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{Common, Failure, print_json, table};
+use crate::clock::Timestamp;
+use crate::delivery::State;
+use crate::id::{DeliveryId, DestinationName, FormName, LeadId};
+use crate::store::{DeliveryFilter, DeliveryRecord};
+
+#[derive(Subcommand)]
+pub(super) enum Deliveries {
+    /// Lists deliveries, newest lead first
+    List {
+        #[command(flatten)]
+        which: Which,
+        /// At most so many
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Sends dead letters on their way again
+    Replay {
+        #[command(flatten)]
+        which: Which,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Gives deliveries up: those that are pending, dead or withheld
+    Cancel {
+        #[command(flatten)]
+        which: Which,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which deliveries are meant.
+#[derive(Args, Clone)]
+pub(super) struct Which {
+    /// lead_…/NAME: these alone
+    ids: Vec<DeliveryId>,
+    /// Only this lead's
+    #[arg(long)]
+    lead: Option<LeadId>,
+    /// pending, delivered, dead, withheld or cancelled
+    #[arg(long)]
+    state: Option<State>,
+    /// Only this destination's
+    #[arg(long)]
+    destination: Option<DestinationName>,
+    /// Only those of leads that came through this form
+    #[arg(long)]
+    form: Option<FormName>,
+    /// Only those of leads received at or after (2026-11-24T09:30:00Z)
+    #[arg(long, value_name = "TIME")]
+    since: Option<Timestamp>,
+    /// Only those of leads received before
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// Only those whose last error contains this text
+    #[arg(long, value_name = "TEXT")]
+    error: Option<String>,
+}
+
+impl Which {
+    fn filter(&self, state: Option<State>, limit: Option<u32>) -> DeliveryFilter {
+        DeliveryFilter {
+            lead: self.lead,
+            state,
+            destination: self.destination.clone(),
+            form: self.form.clone(),
+            since: self.since,
+            until: self.until,
+            error: self.error.clone(),
+            limit,
+        }
+    }
+
+    fn is_narrow(&self) -> bool {
+        let texts = self.error.is_some() || self.form.is_some() || self.destination.is_some();
+        texts
+            || !self.ids.is_empty()
+            || self.lead.is_some()
+            || self.state.is_some()
+            || self.since.is_some()
+            || self.until.is_some()
+    }
+}
+
+impl Deliveries {
+    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        if let Self::Cancel { which, .. } = &self
+            && !which.is_narrow()
+        {
+            return Err(Failure::Because("say which: give ids, or at least one of the filters".to_owned()));
+        }
+        let store = common.store().await?;
+        let ended = match &self {
+            Self::List { which, limit } => {
+                let found = store.deliveries(which.filter(which.state, Some(*limit))).await?;
+                list(common, &only(found, &which.ids))
+            }
+            Self::Replay { which, yes } => {
+                let found =
+                    store.deliveries(which.filter(Some(which.state.unwrap_or(State::Dead)), None)).await?;
+                let ids = ids(only(found, &which.ids), |state| state == State::Dead);
+                match agreed(common, *yes, &format!("Replay {} dead letters?", ids.len()), ids.len())? {
+                    true => done(common, "replayed", store.replay(&ids).await?),
+                    false => Ok(()),
+                }
+            }
+            Self::Cancel { which, yes } => {
+                let found = store.deliveries(which.filter(which.state, None)).await?;
+                let open = |state| matches!(state, State::Pending | State::Dead | State::Withheld);
+                let ids = ids(only(found, &which.ids), open);
+                match agreed(common, *yes, &format!("Give {} deliveries up for good?", ids.len()), ids.len())?
+                {
+                    true => done(common, "cancelled", store.cancel(&ids).await?),
+                    false => Ok(()),
+                }
+            }
+        };
+        store.close().await;
+        ended
+    }
+}
+
+fn only(found: Vec<DeliveryRecord>, ids: &[DeliveryId]) -> Vec<DeliveryRecord> {
+    found.into_iter().filter(|record| ids.is_empty() || ids.contains(&record.id)).collect()
+}
+
+fn ids(found: Vec<DeliveryRecord>, fits: impl Fn(State) -> bool) -> Vec<DeliveryId> {
+    found.into_iter().filter(|record| fits(record.state)).map(|record| record.id).collect()
+}
+
+/// Asks, unless there is nothing to ask about.
+fn agreed(common: &Common, yes: bool, question: &str, count: usize) -> Result<bool, Failure> {
+    if count == 0 || yes {
+        return Ok(true);
+    }
+    if common.json || !std::io::stdin().is_terminal() {
+        return Err(Failure::Because(format!("{question} Say so with --yes.")));
+    }
+    print!("{question} [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    let agreed = matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes");
+    if !agreed {
+        println!("Nothing was changed.");
+    }
+    Ok(agreed)
+}
+
+fn done(common: &Common, what: &str, count: u64) -> Result<(), Failure> {
+    if common.json {
+        return print_json(&json!({ what: count }));
+    }
+    println!("{count} {what}.");
+    Ok(())
+}
+
+fn list(common: &Common, records: &[DeliveryRecord]) -> Result<(), Failure> {
+    if common.json {
+        return records.iter().try_for_each(print_json);
+    }
+    if records.is_empty() {
+        println!("No deliveries.");
+        return Ok(());
+    }
+    let row = |record: &DeliveryRecord| {
+        let last = record.history.last();
+        vec![
+            record.id.to_string(),
+            record.state.to_string(),
+            record.history.len().to_string(),
+            record.due_at.map(|due| due.to_string()).unwrap_or_default(),
+            last.map(|attempt| format!("{} {}", attempt.code, attempt.detail)).unwrap_or_default(),
+        ]
+    };
+    table::print(&["ID", "STATE", "ATTEMPTS", "DUE", "LAST"], &records.iter().map(row).collect::<Vec<_>>());
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! `lead-intake health`
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::Instant;
+
+use super::{Common, Failure};
+use crate::net::Net;
+
+/// How long the service may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Args)]
+pub(super) struct Health {
+    /// The service's address; by default the one that BIND names, on this machine
+    url: Option<String>,
+}
+
+impl Health {
+    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        let url = match self.url {
+            Some(url) => url,
+            None => here(common.load(&common.inputs())?.server.bind),
+        };
+        let url = if url.contains("://") { url } else { format!("http://{url}") };
+        let mut url = reqwest::Url::parse(&url)
+            .map_err(|error| Failure::Because(format!("`{url}` is no URL: {error}")))?;
+        if url.path() == "/" {
+            url.set_path("/health");
+        }
+        let request = reqwest::Request::new(reqwest::Method::GET, url.clone());
+        let answer = Net::new()
+            .send(request, Instant::now() + PATIENCE)
+            .await
+            .map_err(|_| Failure::Because(format!("no answer from {url}; is the service running?")))?;
+        println!("{}", String::from_utf8_lossy(&answer.body));
+        if answer.status.is_success() { Ok(()) } else { Err(Failure::Said) }
+    }
+}
+
+/// This machine's way to a listener that listens everywhere.
+fn here(bind: SocketAddr) -> String {
+    let mut address = bind;
+    if bind.ip().is_unspecified() {
+        let loopback = if bind.is_ipv4() { "127.0.0.1" } else { "::1" };
+        address.set_ip(loopback.parse().expect("these are addresses"));
+    }
+    format!("http://{address}")
+}

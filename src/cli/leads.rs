@@ -1,0 +1,138 @@
+//! `lead-intake leads list · show · consent`
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{Common, Failure, print_json, table};
+use crate::clock::{Clock, Timestamp};
+use crate::id::{FormName, LeadId};
+use crate::store::{LeadFilter, LeadRecord};
+
+#[derive(Subcommand)]
+pub(super) enum Leads {
+    /// Lists leads, newest first
+    List {
+        /// Only this form's
+        #[arg(long)]
+        form: Option<FormName>,
+        /// Only those received at or after (2026-11-24T09:30:00Z)
+        #[arg(long, value_name = "TIME")]
+        since: Option<Timestamp>,
+        /// Only those received before
+        #[arg(long, value_name = "TIME")]
+        until: Option<Timestamp>,
+        /// At most so many
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Shows a lead and everything that happened to it
+    Show {
+        /// lead_…
+        id: LeadId,
+    },
+    /// Records consent that was given later, and sends what was withheld
+    Consent {
+        /// lead_…
+        id: LeadId,
+        /// When it was given; now, if absent
+        #[arg(long, value_name = "TIME")]
+        at: Option<Timestamp>,
+    },
+}
+
+impl Leads {
+    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        let store = common.store().await?;
+        let ended = match self {
+            Self::List { form, since, until, limit } => {
+                let filter = LeadFilter { form, since, until, limit: Some(limit) };
+                list(common, &store.leads(filter).await?)
+            }
+            Self::Show { id } => match store.lead(id).await? {
+                Some(record) if common.json => print_json(&record),
+                Some(record) => {
+                    show(&record);
+                    Ok(())
+                }
+                None => Err(Failure::Because(format!("there is no lead {id}"))),
+            },
+            Self::Consent { id, at } => {
+                let at = at.unwrap_or_else(|| Clock::system().now());
+                match store.consent(id, at).await? {
+                    Some(freed) if common.json => print_json(&json!({ "id": id, "freed": freed })),
+                    Some(freed) => {
+                        println!("Consent recorded; {freed} deliveries that were withheld are on their way.");
+                        Ok(())
+                    }
+                    None => Err(Failure::Because(format!("there is no lead {id}"))),
+                }
+            }
+        };
+        store.close().await;
+        ended
+    }
+}
+
+fn list(common: &Common, records: &[LeadRecord]) -> Result<(), Failure> {
+    if common.json {
+        return records.iter().try_for_each(print_json);
+    }
+    if records.is_empty() {
+        println!("No leads.");
+        return Ok(());
+    }
+    let row = |record: &LeadRecord| {
+        let lead = &record.lead;
+        let states = record
+            .deliveries
+            .iter()
+            .map(|delivery| format!("{} {}", delivery.id.destination, delivery.state));
+        vec![
+            lead.id.to_string(),
+            lead.received_at.to_string(),
+            lead.submitted.form_name.to_string(),
+            lead.submitted.email.as_str().to_owned(),
+            states.collect::<Vec<_>>().join(", "),
+        ]
+    };
+    table::print(
+        &["ID", "RECEIVED", "FORM", "EMAIL", "DELIVERIES"],
+        &records.iter().map(row).collect::<Vec<_>>(),
+    );
+    Ok(())
+}
+
+/// The lead's receipt.
+fn show(record: &LeadRecord) {
+    let lead = &record.lead;
+    let mut fields = serde_json::to_value(lead.as_ref()).unwrap_or_default();
+    println!("{}  received {}", lead.id, lead.received_at);
+    if let Some(fields) = fields.as_object_mut() {
+        for (name, value) in fields.iter().filter(|(name, _)| !matches!(name.as_str(), "id" | "received_at"))
+        {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            println!("  {name:<18} {text}");
+        }
+    }
+    for delivery in &record.deliveries {
+        println!("\n{}  {}", delivery.id.destination, delivery.state);
+        if let Some(due) = delivery.due_at {
+            println!("  due {due}");
+        }
+        if let Some(receipt) = &delivery.receipt {
+            if let Some(id) = &receipt.remote_id {
+                println!("  receipt {id}");
+            }
+            if let Some(note) = &receipt.note {
+                println!("  note {note}");
+            }
+        }
+        for attempt in &delivery.history {
+            let outcome = attempt.outcome.as_str();
+            println!(
+                "  attempt {}  {}  {outcome}  {}  {}",
+                attempt.number, attempt.finished_at, attempt.code, attempt.detail
+            );
+        }
+    }
+}

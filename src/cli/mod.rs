@@ -1,0 +1,136 @@
+//! The command line. Each command is a file; what all share is here.
+//!
+//! Exit codes: 0 done, 1 problem found, 2 wrong usage.
+
+mod check;
+mod deliveries;
+mod health;
+mod leads;
+mod migrate;
+mod serve;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::clock::Clock;
+use crate::config::{self, Config, Inputs};
+use crate::report::Chain;
+use crate::store::{self, Store};
+use crate::telemetry;
+
+/// Takes the leads of website forms, and never loses one.
+#[derive(Parser)]
+#[command(name = "lead-intake", version, arg_required_else_help = false)]
+struct Command {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+/// What every command takes.
+#[derive(Args, Clone)]
+struct Common {
+    /// The configuration file (TOML); also LEAD_INTAKE_CONFIG
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Machine-readable output
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Runs the service (also without any command)
+    Serve(serve::Serve),
+    /// Finds every problem of the configuration
+    Check(check::Check),
+    /// Asks a running service how it is; for a container's health check
+    Health(health::Health),
+    /// What came in
+    #[command(subcommand)]
+    Leads(leads::Leads),
+    /// What is on its way, arrived or stuck
+    #[command(subcommand)]
+    Deliveries(deliveries::Deliveries),
+    /// Brings the store's schema up to date (serve does so too)
+    Migrate(migrate::Migrate),
+}
+
+/// Why a command did not do what it was asked.
+enum Failure {
+    /// It said so itself.
+    Said,
+    /// This has still to be said.
+    Because(String),
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Because(Chain(&error).to_string())
+    }
+}
+
+/// Runs the command that the process was given.
+pub fn main() -> ExitCode {
+    // One TLS provider for the whole process; a second one cannot be set by anybody later.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let Command { common, what } = Command::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(async {
+        match what.unwrap_or(What::Serve(serve::Serve::default())) {
+            What::Serve(serve) => serve.run(&common).await,
+            What::Check(check) => check.run(&common).await,
+            What::Health(health) => health.run(&common).await,
+            What::Leads(leads) => leads.run(&common).await,
+            What::Deliveries(deliveries) => deliveries.run(&common).await,
+            What::Migrate(migrate) => migrate.run(&common).await,
+        }
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Said) => ExitCode::FAILURE,
+        Err(Failure::Because(why)) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Common {
+    fn inputs(&self) -> Inputs {
+        Inputs { file: self.config.clone(), ..Inputs::from_process() }
+    }
+
+    /// The configuration; its problems are said here.
+    fn load(&self, inputs: &Inputs) -> Result<Config, Failure> {
+        config::load(inputs).map_err(|problems| {
+            eprintln!("{problems}");
+            Failure::Said
+        })
+    }
+
+    /// The store, for the commands that look into it. They log warnings alone.
+    async fn store(&self) -> Result<Arc<dyn Store>, Failure> {
+        let mut config = self.load(&self.inputs())?;
+        "warn".clone_into(&mut config.log.filter);
+        telemetry::start(&config.log);
+        Ok(store::connect::open(&config.store, Clock::system()).await?)
+    }
+}
+
+/// Prints one JSON value a line.
+fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}

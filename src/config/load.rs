@@ -1,0 +1,145 @@
+//! Gathers the layers of the configuration: built-in defaults < file < environment < flags. The one
+//! place that reads the environment.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::place::{Path, Place, fold};
+use super::problems::Problem;
+use super::tree::{self, Node};
+use super::{suggest, variables};
+
+/// What an operator gives a process.
+#[derive(Clone, Default)]
+pub struct Inputs {
+    /// The environment.
+    pub variables: BTreeMap<String, String>,
+    /// `--config`, which wins over `LEAD_INTAKE_CONFIG`.
+    pub file: Option<PathBuf>,
+    /// `--bind`, which wins over `BIND`.
+    pub bind: Option<String>,
+}
+
+impl Inputs {
+    /// The environment of this process, and no flags. A variable that is not UTF-8 is read with its
+    /// odd bytes replaced, so that a problem can name it.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    pub fn from_process() -> Self {
+        let variables = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .collect();
+        Self { variables, ..Self::default() }
+    }
+
+    /// A variable's value; one that is empty counts as not set.
+    fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+/// Every section that a file may have.
+const SECTIONS: [&str; 8] = ["server", "intake", "store", "forms", "mail", "destinations", "operator", "log"];
+
+/// The operator's layers on top of each other, without the built-in defaults.
+pub(super) fn gather(inputs: &Inputs, known: &Node, problems: &mut Vec<Problem>) -> Node {
+    let mut tree = file(inputs, problems);
+    let mut above = Node::table(Place::BuiltIn);
+    named_variables(inputs, &mut above, problems);
+    free_variables(inputs, &tree, known, &mut above, problems);
+    if let Some(bind) = &inputs.bind {
+        above.put(&Path::of("server.bind"), Node::loose(Place::Flag("--bind".into()), bind));
+    }
+    tree.lay(&above);
+    let unknown: Vec<_> =
+        tree.entries().into_iter().flatten().map(|(name, node)| (name.clone(), node.place.clone())).collect();
+    for (name, place) in unknown.into_iter().filter(|(name, _)| !SECTIONS.contains(&name.as_str())) {
+        let hint = suggest::instead(&name, SECTIONS.to_vec());
+        problems.push(Problem::new(&name, place, "there is no such section").hint(hint));
+        tree.remove(&Path::of(&name));
+    }
+    tree
+}
+
+fn file(inputs: &Inputs, problems: &mut Vec<Problem>) -> Node {
+    let named = inputs.file.clone().map(|path| (path, Place::Flag("--config".into()))).or_else(|| {
+        let path = inputs.variable(variables::CONFIG)?;
+        Some((path.into(), Place::Variable(variables::CONFIG.into())))
+    });
+    let Some((path, named_by)) = named else { return Node::table(Place::BuiltIn) };
+    let shown = path.display().to_string();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let (node, wrong) = tree::parse_file(&text, &shown);
+            problems.extend(wrong);
+            node
+        }
+        Err(error) => {
+            let problem = Problem::new("", named_by, format!("`{shown}` cannot be read: {error}"));
+            problems.push(problem.hint("give the path of a TOML file that this user may read"));
+            Node::table(Place::BuiltIn)
+        }
+    }
+}
+
+/// The variables with a name of their own, and their `_FILE` twins.
+fn named_variables(inputs: &Inputs, tree: &mut Node, problems: &mut Vec<Problem>) {
+    for variable in variables::ALL.iter().filter(|variable| !variable.path.is_empty()) {
+        let twin = format!("{}_FILE", variable.name);
+        let node = match (inputs.variable(variable.name), inputs.variable(&twin)) {
+            (None, None) => continue,
+            (Some(_), Some(_)) => {
+                let place = Place::Variable(twin.as_str().into());
+                let message = format!("{} and {twin} are both set", variable.name);
+                problems.push(Problem::new(variable.path, place, message).hint("keep one of them"));
+                continue;
+            }
+            (Some(value), None) => Node::loose(Place::Variable(variable.name.into()), value),
+            (None, Some(path)) => {
+                let place = Place::VariableFile { variable: twin.as_str().into(), path: path.into() };
+                match std::fs::read_to_string(path) {
+                    Ok(text) => Node::loose(place, text.trim_end_matches(['\r', '\n'])),
+                    Err(error) => {
+                        let message = format!("the file cannot be read: {error}");
+                        problems.push(Problem::new(variable.path, place, message));
+                        continue;
+                    }
+                }
+            }
+        };
+        tree.put(&Path::of(variable.path), node);
+    }
+    // The three that send mail turn both mails on; what is missing of them is then reported.
+    let mail: Vec<_> = variables::MAIL.iter().filter_map(|(_, path)| tree.get(&Path::of(path))).collect();
+    if let Some(place) = mail.first().map(|node| node.place.clone()) {
+        for name in ["destinations.notification", "destinations.confirmation", "mail"] {
+            if tree.get(&Path::of(name)).is_none() {
+                tree.put(&Path::of(name), Node::table(place.clone()));
+            }
+        }
+    }
+}
+
+/// `LEAD_INTAKE__SECTION__KEY`.
+fn free_variables(inputs: &Inputs, file: &Node, known: &Node, tree: &mut Node, problems: &mut Vec<Problem>) {
+    let ours = inputs.variables.keys().filter(|name| name.starts_with("LEAD_INTAKE_"));
+    for name in ours.filter(|name| inputs.variable(name).is_some() && *name != variables::CONFIG) {
+        let place = Place::Variable(Arc::from(name.as_str()));
+        let Some(rest) = name.strip_prefix("LEAD_INTAKE__").filter(|rest| rest.contains("__")) else {
+            let hint =
+                "a setting is written LEAD_INTAKE__SECTION__KEY, with two underscores between its parts";
+            problems.push(Problem::new("", place, format!("there is no variable {name}")).hint(hint));
+            continue;
+        };
+        let mut path = Path::default();
+        for part in rest.split("__") {
+            let there = [&*tree, file, known].into_iter().find_map(|layer| {
+                let entries = layer.get(&path)?.entries()?;
+                entries.keys().find(|key| fold(key) == fold(part)).cloned()
+            });
+            path = path.join(&there.unwrap_or_else(|| part.to_ascii_lowercase()));
+        }
+        let value = inputs.variable(name).unwrap_or_default();
+        tree.put(&path, Node::loose(place, value));
+    }
+}

@@ -1,0 +1,49 @@
+//! Which types of destination there are. Adding one is a folder, and a line in each table here and in
+//! `config/destinations.rs`.
+
+use std::sync::Arc;
+
+use super::{Destination, FallbackHome, webhook};
+use crate::net::Net;
+
+/// The words that `type` may be.
+pub const TYPES: [&str; 1] = ["webhook"];
+
+/// The settings of a destination, believed.
+pub enum Parsed {
+    /// A webhook.
+    Webhook(webhook::Parsed),
+}
+
+/// What destinations are built with.
+pub struct Tools {
+    /// The client for HTTP APIs.
+    pub net: Net,
+}
+
+/// A destination, ready to deliver.
+pub struct Built {
+    /// It.
+    pub destination: Arc<dyn Destination>,
+    /// It again, where it can be a lead's second home.
+    pub fallback: Option<Arc<dyn FallbackHome>>,
+}
+
+impl Parsed {
+    /// Whether it is a CRM or webhook: what `crm_synced` in the sheet speaks of.
+    pub fn is_crm(&self) -> bool {
+        match self {
+            Self::Webhook(_) => true,
+        }
+    }
+
+    /// Builds the destination. Nothing is connected yet.
+    pub fn build(self, tools: &Tools) -> Built {
+        match self {
+            Self::Webhook(parsed) => Built {
+                destination: Arc::new(webhook::Webhook::new(parsed, tools.net.clone())),
+                fallback: None,
+            },
+        }
+    }
+}

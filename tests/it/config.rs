@@ -1,0 +1,146 @@
+//! The configuration as an operator meets it: every problem at once, with its place and a hint, and no
+//! secret in any of them.
+
+use std::collections::BTreeMap;
+
+use lead_intake::config::{Config, DEFAULT, Inputs, load};
+
+use crate::support::binary;
+
+fn inputs(variables: &[(&str, &str)]) -> Inputs {
+    let variables: BTreeMap<_, _> =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Inputs { variables, ..Inputs::default() }
+}
+
+fn good(variables: &[(&str, &str)]) -> Config {
+    load(&inputs(variables)).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn wrong(variables: &[(&str, &str)]) -> String {
+    match load(&inputs(variables)) {
+        Ok(_) => panic!("it was believed"),
+        Err(problems) => problems.to_string(),
+    }
+}
+
+#[test]
+fn nothing_at_all_is_a_configuration() {
+    let config = good(&[]);
+    assert_eq!(config.server.bind.to_string(), "0.0.0.0:8080");
+    assert_eq!(config.server.body_limit, 65_536);
+    assert!(config.destinations.is_empty());
+}
+
+#[test]
+fn a_variable_alone_turns_a_destination_on_and_another_changes_it() {
+    let config = good(&[
+        ("CRM_WEBHOOK_URL", "https://crm.test/x"),
+        ("LEAD_INTAKE__DESTINATIONS__CRM__TIMEOUT", "3s"),
+        ("LEAD_INTAKE__DESTINATIONS__CRM__FORMS", "contact, quote"),
+        ("MAKE_WEBHOOK_URL", ""),
+        ("ALLOWED_ORIGINS", "https://a.test, https://b.test"),
+    ]);
+    let [crm] = config.destinations.as_slice() else { panic!("one destination") };
+    assert_eq!((crm.name.as_str(), crm.lane.timeout.as_secs()), ("crm", 3));
+    assert_eq!(crm.lane.forms.as_ref().map(Vec::len), Some(2));
+    assert_eq!(crm.lane.retry.len(), 16);
+    assert_eq!(config.server.allowed_origins.len(), 2);
+}
+
+#[test]
+fn a_file_s_line_and_the_variable_are_named_and_all_problems_come_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lead.toml");
+    let text = "[server]\nbnid = '1.2.3.4:5'\nbody_limit = 64\n\n[destinations.n8n]\ntype = 'webhok'\n\n\
+                [destinations.other]\ntype = 'webhook'\nurl = 'http://far.test/?key=hunter2'\nstart = 'inline'\n";
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap();
+    let said = wrong(&[
+        ("LEAD_INTAKE_CONFIG", path),
+        ("BIND", "nonsense"),
+        ("LEAD_INTAKE__SERVR__BIND", "x"),
+        ("LEAD_INTAKE_BIND", "x"),
+        ("CRM_WEBHOOK_URL", "https://crm.test"),
+        ("CRM_WEBHOOK_URL_FILE", "/nowhere"),
+    ]);
+    for expected in [
+        &format!("server.bnid  ({path}:2)"),
+        "Did you mean `bind`?",
+        &format!("server.body_limit  ({path}:3)"),
+        &format!("destinations.n8n.type  ({path}:6)"),
+        "Did you mean `webhook`?",
+        &format!("destinations.other.url  ({path}:10)"),
+        "Plain http is accepted to loopback addresses only",
+        &format!("destinations.other.start  ({path}:11)"),
+        "server.bind  (variable BIND)",
+        "Did you mean `server`?",
+        "There is no variable LEAD_INTAKE_BIND",
+        "CRM_WEBHOOK_URL and CRM_WEBHOOK_URL_FILE are both set",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in:\n{said}");
+    }
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn a_secret_can_come_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("url");
+    std::fs::write(&path, "https://crm.test/secret\n").unwrap();
+    assert_eq!(good(&[("CRM_WEBHOOK_URL_FILE", path.to_str().unwrap())]).destinations.len(), 1);
+    let said = wrong(&[("CRM_WEBHOOK_URL_FILE", "/nowhere/at/all")]);
+    assert!(said.contains("variable CRM_WEBHOOK_URL_FILE (/nowhere/at/all)"), "{said}");
+}
+
+#[test]
+fn half_of_a_destination_is_a_problem() {
+    let said = wrong(&[("CRM_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]);
+    assert!(said.contains("`url` is missing") && said.contains("CRM_WEBHOOK_URL"), "{said}");
+    assert!(!said.contains("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"));
+}
+
+#[test]
+fn every_option_of_the_default_file_is_read_and_has_its_sentence() {
+    let mut before = "";
+    for line in DEFAULT.lines() {
+        let line = line.trim();
+        let is_setting = !line.starts_with('#') && line.contains(" = ");
+        let known = [
+            "type = ",
+            "timestamp = true",
+            "flavour = \"make\"",
+            "body_timeout",
+            "template",
+            "audience",
+            "requires_consent = false",
+        ];
+        if is_setting && !known.iter().any(|start| line.starts_with(start)) {
+            assert!(before.starts_with('#'), "`{line}` has no sentence above it");
+        }
+        before = line;
+    }
+}
+
+#[tokio::test]
+async fn check_says_everything_and_ends_with_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let fine = binary(folder.path(), &[("CRM_WEBHOOK_URL", "https://crm.test/x")])
+        .arg("check")
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(fine.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&fine.stdout), "The configuration is fine. Destinations: crm.\n");
+    let wrong = [("CRM_WEBHOOK_URL", "nonsense"), ("BIND", "x")];
+    let ended = binary(folder.path(), &wrong).args(["check", "--json"]).output().await.unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    let said: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!((said["ok"].as_bool(), said["problems"].as_array().unwrap().len()), (Some(false), 2));
+    assert!(!folder.path().join("data").exists(), "check makes nothing");
+    let serve = binary(folder.path(), &wrong).output().await.unwrap();
+    assert_eq!(serve.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&serve.stderr).contains("2 problems"));
+    let usage = binary(folder.path(), &[]).arg("srve").output().await.unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+}

@@ -1,0 +1,290 @@
+//! The service over its life: start, answers of every kind, a shutdown and a crash in the middle.
+
+use serde_json::json;
+use stand_ins::hook::{Fault, Hook};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{Service, ada, binary, soon};
+
+#[tokio::test]
+async fn health_tells_how_everything_is() {
+    let hook = Hook::start().await;
+    let url = hook.url();
+    let variables = [
+        ("CRM_WEBHOOK_URL", url.as_str()),
+        ("LEAD_INTAKE__DESTINATIONS__CRM__PROBE", "1h"),
+        ("OPERATOR_TOKEN", "operator-1"),
+    ];
+    let service = Service::start(&variables).await;
+    let health = service.health().await;
+    assert_eq!(health["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        (&health["status"], &health["store"], &health["destinations"]),
+        (&json!("ok"), &json!("ok"), &json!({"crm": "ok"}))
+    );
+    assert_eq!(service.get("/health/live").await.0, 200);
+    assert_eq!(service.get("/health/ready").await.0, 200);
+
+    hook.script().always(Fault::status(401));
+    service.accepted(&ada()).await;
+    service.until_logged("destination parked").await;
+    let health = service.health().await;
+    assert_eq!((&health["status"], &health["destinations"]["crm"]), (&json!("degraded"), &json!("parked")));
+
+    assert_eq!(service.get("/metrics").await.0, 403, "the operator's token is asked for");
+    let metrics =
+        service.client().get(service.url("/metrics")).bearer_auth("operator-1").send().await.unwrap();
+    let text = metrics.text().await.unwrap();
+    assert!(text.contains("lead_intake_deliveries{destination=\"crm\",state=\"pending\"} 1"), "{text}");
+    assert!(text.contains("lead_intake_destination_ok{destination=\"crm\"} 0"), "{text}");
+
+    let ended = binary(service.folder.path(), &[]).args(["health", &service.address]).output().await.unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    let ended = binary(service.folder.path(), &[]).args(["health", "127.0.0.1:1"]).output().await.unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_destination_that_was_taken_out_is_shown_and_its_deliveries_can_be_cancelled() {
+    let hook = Hook::start().await;
+    hook.script().always(Fault::status(503));
+    let url = hook.url();
+    let mut first = Service::start(&[("CRM_WEBHOOK_URL", &url)]).await;
+    first.accepted(&ada()).await;
+    assert_eq!(first.terminate().await, 0);
+    let database = format!("sqlite://{}", first.folder.path().join("data/lead-intake.db").display());
+    let second = Service::start(&[("DATABASE_URL", &database)]).await;
+    second.until_logged("deliveries wait for a destination that is no longer configured").await;
+    assert_eq!(second.health().await["destinations"]["crm"], "removed");
+    let (code, text) = second.cli(&["check"]).await;
+    assert!(code == 1 && text.contains("destinations.crm"), "{text}");
+    assert_eq!(
+        second.cli(&["deliveries", "cancel", "--yes"]).await.0,
+        1,
+        "not everything at once by mistake"
+    );
+    let (code, text) = second.cli(&["deliveries", "cancel", "--destination", "crm", "--yes"]).await;
+    assert_eq!((code, text.as_str()), (0, "1 cancelled.\n"));
+    assert_eq!(second.health().await["status"], "ok");
+}
+
+#[tokio::test]
+async fn a_key_makes_a_repeat_the_same_lead() {
+    let hook = Hook::start().await;
+    let url = hook.url();
+    let service = Service::start(&[("CRM_WEBHOOK_URL", &url)]).await;
+    let key = [("Idempotency-Key", "k-1")];
+    let (_, first) = service.submit_with(&ada(), &key).await;
+    let (status, repeat) = service.submit_with(&ada(), &key).await;
+    assert_eq!((status, &repeat["id"]), (200, &first["id"]));
+    let mut other = ada();
+    other["name"] = json!("Somebody else");
+    assert_eq!(service.submit_with(&other, &key).await.0, 422);
+    let many = (0..20).map(|_| service.submit_with(&other, &[("Idempotency-Key", "k-2")]));
+    let ids: std::collections::BTreeSet<_> = futures_util::future::join_all(many)
+        .await
+        .into_iter()
+        .map(|(_, body)| body["id"].to_string())
+        .collect();
+    assert_eq!(ids.len(), 1, "twenty at once are one lead");
+    let (_, list) = service.cli(&["leads", "list", "--json"]).await;
+    assert_eq!(list.lines().count(), 2);
+}
+
+#[tokio::test]
+async fn browsers_are_let_in_from_allowed_websites_alone() {
+    let service = Service::start(&[("ALLOWED_ORIGINS", "https://shop.test")]).await;
+    let preflight = |origin: &'static str| {
+        let request = service.client().request(reqwest::Method::OPTIONS, service.url("/api/submit"));
+        request
+            .header("Origin", origin)
+            .header("Access-Control-Request-Method", "POST")
+            .header("Access-Control-Request-Headers", "content-type,idempotency-key")
+            .send()
+    };
+    let answer = preflight("https://shop.test").await.unwrap();
+    assert_eq!(answer.headers()["access-control-allow-origin"], "https://shop.test");
+    let headers = answer.headers()["access-control-allow-headers"].to_str().unwrap();
+    assert!(headers.contains("idempotency-key") && headers.contains("content-type"));
+    assert!(
+        !preflight("https://evil.test").await.unwrap().headers().contains_key("access-control-allow-origin")
+    );
+
+    assert_eq!(service.submit_with(&ada(), &[("Origin", "https://shop.test")]).await.0, 200);
+    let own = format!("http://{}", service.address);
+    assert_eq!(service.submit_with(&ada(), &[("Origin", own.as_str())]).await.0, 200);
+    let (status, body) = service.submit_with(&ada(), &[("Origin", "https://evil.test")]).await;
+    assert_eq!((status, &body["success"]), (403, &json!(false)));
+    assert!(body["errors"]["formErrors"][0].as_str().unwrap().contains("ALLOWED_ORIGINS"));
+}
+
+#[tokio::test]
+async fn a_plain_form_is_sent_on_and_told_what_is_wrong() {
+    let page = "https://example.com/thanks";
+    let service = Service::start(&[("LEAD_INTAKE__FORMS__CONTACT__THANK_YOU", page)]).await;
+    let post = |body: &'static str| {
+        let request = service.client().post(service.url("/api/submit")).header("Accept", "text/html,*/*");
+        request
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .header("Referer", "https://example.com/contact")
+            .body(body)
+            .send()
+    };
+    let sent = post("email=ada%40example.com&name=Ada&form_name=contact&consent_given=on").await.unwrap();
+    assert_eq!((sent.status().as_u16(), &sent.headers()["location"]), (303, &page.parse().unwrap()));
+    let sent = post("email=ada%40example.com&name=Ada&form_name=other").await.unwrap();
+    assert_eq!(sent.headers()["location"], "/thank-you");
+    assert!(service.get("/thank-you").await.1.contains("<h1>Thank you</h1>"));
+    let refused = post("email=%3Cb%3E&name=&form_name=contact").await.unwrap();
+    assert_eq!(refused.status().as_u16(), 400);
+    let text = refused.text().await.unwrap();
+    assert!(text.contains("<b>Email</b>") && text.contains("<b>Name</b>"), "{text}");
+}
+
+#[tokio::test]
+async fn the_address_is_kept_as_a_hash_alone_and_the_body_s_word_for_it_is_dropped() {
+    let variables = [("TRUSTED_PROXIES", "127.0.0.0/8"), ("IP_HASH_KEY", "key-1")];
+    let service = Service::start(&variables).await;
+    let mut lead = ada();
+    lead["ip_address"] = json!("6.6.6.6");
+    let mut hashes = Vec::new();
+    for address in ["203.0.113.7", "203.0.113.7", "203.0.113.8"] {
+        let (_, body) =
+            service.submit_with(&lead, &[("X-Forwarded-For", address), ("User-Agent", "test/1")]).await;
+        let lead = service.lead(body["id"].as_str().unwrap()).await;
+        assert!(!lead.to_string().contains("203.0.113") && !lead.to_string().contains("6.6.6.6"));
+        assert_eq!(lead["lead"]["user_agent"], "test/1");
+        hashes.push(lead["lead"]["ip_hash"].as_str().unwrap().to_owned());
+    }
+    assert!(hashes[0] == hashes[1] && hashes[0] != hashes[2]);
+}
+
+#[tokio::test]
+async fn every_answer_has_the_one_shape() {
+    let service = Service::start(&[]).await;
+    for (method, path, status) in [
+        (reqwest::Method::GET, "/nowhere", 404),
+        (reqwest::Method::GET, "/api/submit", 405),
+        (reqwest::Method::PUT, "/health", 405),
+    ] {
+        let answer = service.client().request(method, service.url(path)).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{path}");
+        let body: serde_json::Value = answer.json().await.unwrap();
+        assert!(body["success"] == json!(false) && body["errors"]["formErrors"].is_array(), "{path}: {body}");
+    }
+    let (_, script) = service.get("/form.js").await;
+    assert!(script.contains("Idempotency-Key"));
+}
+
+#[tokio::test]
+async fn a_client_that_dawdles_is_let_go() {
+    let variables =
+        [("LEAD_INTAKE__SERVER__HEADER_TIMEOUT", "100ms"), ("LEAD_INTAKE__SERVER__BODY_TIMEOUT", "100ms")];
+    let service = Service::start(&variables).await;
+    let mut slow = TcpStream::connect(&service.address).await.unwrap();
+    slow.write_all(b"POST /api/submit HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    soon(slow.read_to_end(&mut answer)).await.unwrap();
+    let mut slow = TcpStream::connect(&service.address).await.unwrap();
+    let head = "POST /api/submit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    soon(slow.read_to_end(&mut answer)).await.unwrap();
+    assert!(
+        String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 408"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_cancels_nothing() {
+    let hook = Hook::start().await;
+    let url = hook.url();
+    let service = Service::start(&[("CRM_WEBHOOK_URL", &url)]).await;
+    let body = ada().to_string();
+    let head = format!(
+        "POST /api/submit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut client = TcpStream::connect(&service.address).await.unwrap();
+    client.write_all(head.as_bytes()).await.unwrap();
+    service.until_logged("accepted").await;
+    drop(client);
+    soon(hook.until(|calls| calls.len() == 1)).await;
+    service.until_logged("delivered").await;
+}
+
+#[tokio::test]
+async fn a_crash_between_accept_and_settle_loses_nothing() {
+    let hook = Hook::start().await;
+    hook.script().next(Fault::TakeThenHang);
+    let url = hook.url();
+    // The lease is the attempt's time and 30 s of slack; the clock below is the real one, so the test
+    // takes the restart's word for what is pending and then shortens the wait by hand.
+    let mut service =
+        Service::start(&[("CRM_WEBHOOK_URL", &url), ("LEAD_INTAKE__DESTINATIONS__CRM__TIMEOUT", "1s")]).await;
+    let id = service.accepted(&ada()).await;
+    soon(hook.until(|calls| calls.len() == 1)).await;
+    service.kill().await;
+    let file = service.folder.path().join("data/lead-intake.db");
+    let store = rusqlite::Connection::open(file).unwrap();
+    let changed = store.execute("UPDATE deliveries SET due_at = 0 WHERE state = 'pending'", []).unwrap();
+    assert_eq!(changed, 1, "its lease is a due date in the future");
+    drop(store);
+    let again = service.again().await;
+    let delivery = again.until_state(&id, "crm", "delivered").await;
+    let codes: Vec<_> = delivery["history"].as_array().unwrap().iter().map(|it| it["code"].clone()).collect();
+    assert_eq!(codes, ["lost", "ok"]);
+    assert_eq!(hook.taken().len(), 1, "both calls carry the same id");
+}
+
+#[tokio::test]
+async fn sigterm_lets_attempts_in_flight_end() {
+    let hook = Hook::start().await;
+    hook.script().next(Fault::Slow(std::time::Duration::from_millis(300)));
+    let url = hook.url();
+    let mut service = Service::start(&[("CRM_WEBHOOK_URL", &url)]).await;
+    let id = service.accepted(&ada()).await;
+    assert_eq!(service.terminate().await, 0);
+    let delivery = service.delivery(&id, "crm").await;
+    assert_eq!((&delivery["state"], delivery["history"].as_array().unwrap().len()), (&json!("delivered"), 1));
+}
+
+#[tokio::test]
+async fn sigterm_settles_what_does_not_end_as_unknown() {
+    let hook = Hook::start().await;
+    hook.script().next(Fault::TakeThenHang);
+    let url = hook.url();
+    let variables = [("CRM_WEBHOOK_URL", url.as_str()), ("LEAD_INTAKE__SERVER__SHUTDOWN_TIMEOUT", "50ms")];
+    let mut service = Service::start(&variables).await;
+    let id = service.accepted(&ada()).await;
+    soon(hook.until(|calls| calls.len() == 1)).await;
+    assert_eq!(service.terminate().await, 0);
+    let delivery = service.delivery(&id, "crm").await;
+    assert_eq!(
+        (&delivery["state"], &delivery["history"][0]["code"]),
+        (&json!("pending"), &json!("shutdown"))
+    );
+    let again = service.again().await;
+    assert_eq!(again.until_state(&id, "crm", "delivered").await["history"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_commit_is_503_and_nothing_is_half_done() {
+    let service = Service::start(&[("LEAD_INTAKE__STORE__TIMEOUT", "300ms")]).await;
+    let file = service.folder.path().join("data/lead-intake.db");
+    let held = rusqlite::Connection::open(file).unwrap();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let key = [("Idempotency-Key", "k")];
+    let (status, body) = service.submit_with(&ada(), &key).await;
+    assert_eq!((status, &body["success"]), (503, &json!(false)));
+    let (status, health) = service.get("/health").await;
+    assert!(status == 503 && health.contains("\"unavailable\""), "{health}");
+    assert_eq!(service.get("/health/ready").await.0, 503);
+    held.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(service.submit_with(&ada(), &key).await.0, 200);
+    let (_, list) = service.cli(&["leads", "list", "--json"]).await;
+    assert_eq!(list.lines().count(), 1);
+}
