@@ -15,6 +15,7 @@ use crate::delivery::State;
 use crate::destination::registry::Tools;
 use crate::dispatch::{Lane, Lanes, Surroundings};
 use crate::http::{self, AddressHash, Site};
+use crate::intake::fallback::Fallback;
 use crate::intake::{Intake, Patience};
 use crate::net::Net;
 use crate::store::{self, Store, StoreError};
@@ -71,18 +72,24 @@ impl App {
             give_up: give_up.clone(),
         };
         let tools = Tools { net: Net::new() };
-        let mut lanes = Vec::new();
+        let (mut lanes, mut fallback) = (Vec::new(), None);
         for configured in config.destinations {
             let crm = configured.parsed.is_crm();
             let built = configured.parsed.build(&tools);
-            lanes.push(Lane::new(configured.name, crm, configured.lane, built.destination, around.clone()));
+            let lane = Lane::new(configured.name, crm, configured.lane, built.destination, around.clone());
+            if let (Some(home), None) = (built.fallback, &fallback) {
+                let room = config.intake.fallback_leads;
+                fallback = Some(Fallback::new(home, Arc::clone(&lane), clock.clone(), room));
+            }
+            lanes.push(lane);
         }
         let lanes = Lanes::new(lanes);
         lanes.run();
         warn_of_removed(store.as_ref(), &lanes).await;
 
         let patience = Patience { deadline: config.intake.deadline, commit: config.store.timeout };
-        let intake = Intake::new(Arc::clone(&store), lanes.clone(), clock, tracker.clone(), patience);
+        let intake =
+            Intake::new(Arc::clone(&store), lanes.clone(), clock, tracker.clone(), patience, fallback);
         let routes = http::router(Site {
             door: Arc::new(intake),
             forms: config.forms,

@@ -150,6 +150,11 @@ impl Lane {
         })
     }
 
+    /// Ends when what is still under way is to be given up.
+    pub(crate) async fn given_up(&self) {
+        self.around.give_up.cancelled().await;
+    }
+
     /// Something may be due.
     pub fn wake(&self) {
         self.wake.notify_one();

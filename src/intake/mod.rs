@@ -1,26 +1,31 @@
 //! From a validated lead to an answer: plan, accept, start, wait for the inline ones until the deadline.
+//! While the store cannot commit, the second home takes the lead ([`fallback`]).
 //!
 //! Nothing here knows of HTTP, of an engine or of a vendor.
+
+pub mod fallback;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::delivery::plan::{Route, Verdict, verdict};
-use crate::delivery::{Birth, Entry, Planned};
+use crate::delivery::{Birth, Claim, Entry, Outcome, Planned};
+use crate::dispatch::gate::Condition;
 use crate::dispatch::{Lane, Lanes};
 use crate::id::{IdempotencyKey, LeadId};
 use crate::lead::{Lead, NewLead, Visitor};
 use crate::report::Chain;
-use crate::store::{Accepted, Store};
+use crate::store::{Accepted, Store, StoreError};
 use crate::units;
+use fallback::Fallback;
 
 /// How long a client should wait before it tries again while no home takes its lead.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -79,6 +84,7 @@ pub struct Intake {
     clock: Clock,
     tracker: TaskTracker,
     patience: Patience,
+    fallback: Option<Fallback>,
 }
 
 /// One destination of a lead, before the lead is stored.
@@ -89,6 +95,21 @@ struct Start<'a> {
     waited_for: bool,
 }
 
+/// Who waits for the answer, until it is given once.
+struct Reply {
+    to: Option<oneshot::Sender<Answer>>,
+    deadline: Instant,
+}
+
+impl Reply {
+    fn give(&mut self, answer: Answer) {
+        if let Some(to) = self.to.take() {
+            // Nobody listens when the client has hung up; that changes nothing.
+            let _ = to.send(answer);
+        }
+    }
+}
+
 impl Intake {
     /// A door to these lanes.
     pub fn new(
@@ -97,21 +118,24 @@ impl Intake {
         clock: Clock,
         tracker: TaskTracker,
         patience: Patience,
+        fallback: Option<Fallback>,
     ) -> Arc<Self> {
-        Arc::new(Self { store, lanes, clock, tracker, patience })
+        Arc::new(Self { store, lanes, clock, tracker, patience, fallback })
     }
 
-    /// Takes a lead. The work goes on when the caller goes away.
+    /// Takes a lead. The work goes on when the caller goes away, and after the answer.
     pub async fn submit(self: &Arc<Self>, arrival: Arrival) -> Answer {
         let intake = Arc::clone(self);
-        let taken = self.tracker.spawn(async move { intake.take(arrival, Instant::now()).await });
-        taken.await.unwrap_or_else(|panic| {
-            error!(error = %Chain(&panic), "a submit failed; this is a fault of ours");
+        let (to, answer) = oneshot::channel();
+        let reply = Reply { to: Some(to), deadline: Instant::now() + self.patience.deadline };
+        self.tracker.spawn(async move { intake.take(arrival, reply).await });
+        answer.await.unwrap_or_else(|_| {
+            error!("a submit failed; this is a fault of ours");
             Answer::Unavailable { retry_after: RETRY_AFTER }
         })
     }
 
-    async fn take(&self, arrival: Arrival, arrived: Instant) -> Answer {
+    async fn take(&self, arrival: Arrival, mut reply: Reply) {
         let Arrival { lead, key, visitor } = arrival;
         let digest = lead.digest();
         let mut starts: Vec<_> = self.lanes.iter().map(|lane| start(&lead, lane)).collect();
@@ -119,33 +143,60 @@ impl Intake {
         let deliveries = starts.iter().map(Start::planned).collect();
         let lead = Arc::new(Lead::new(lead, key.as_ref(), self.clock.now(), visitor));
         let id = lead.id;
-        let form = lead.submitted.form_name.clone();
-        let accept = self.store.accept(Entry { lead, digest, deliveries });
-        let claims = match timeout(self.patience.commit, accept).await {
-            Ok(Ok(Accepted::New(claims))) => claims,
-            Ok(Ok(Accepted::Repeat)) => {
-                info!(lead = %id, "repeat");
-                return Answer::Repeat(id);
-            }
-            Ok(Ok(Accepted::Conflict)) => return Answer::Conflict,
+        if let Some(answer) = self.fallback.as_ref().and_then(|fallback| fallback.recall(id, &digest)) {
+            return reply.give(answer);
+        }
+        let entry = Entry { lead, digest, deliveries };
+        let mut accept = self.store.accept(entry.clone());
+        match timeout(self.patience.commit, accept.as_mut()).await {
+            Ok(Ok(accepted)) => self.accepted(&entry, accepted, starts, &mut reply).await,
             Ok(Err(error)) => {
                 warn!(lead = %id, error = %Chain(&error), "not accepted");
-                return Answer::Unavailable { retry_after: RETRY_AFTER };
+                self.without_store(entry, starts, std::future::ready(Err(error)), reply).await;
             }
             Err(_) => {
                 warn!(lead = %id, "not accepted: the store did not commit in time");
-                return Answer::Unavailable { retry_after: RETRY_AFTER };
+                self.without_store(entry, starts, accept, reply).await;
             }
-        };
-        info!(lead = %id, %form, deliveries = starts.len(), "accepted");
+        }
+    }
+
+    /// The store has spoken: what was born claimed starts, and the inline ones are waited for.
+    async fn accepted(&self, entry: &Entry, accepted: Accepted, starts: Vec<Start<'_>>, reply: &mut Reply) {
+        let id = entry.lead.id;
+        match accepted {
+            Accepted::New(claims) => {
+                let form = &entry.lead.submitted.form_name;
+                info!(lead = %id, %form, deliveries = starts.len(), "accepted");
+                let waited_for = self.begin(claims, starts);
+                // The deadline is no failure: the attempts go on, and the lead is stored.
+                let _ = timeout_at(reply.deadline, join_all(waited_for)).await;
+                reply.give(Answer::Accepted(id));
+            }
+            Accepted::Repeat => {
+                info!(lead = %id, "repeat");
+                reply.give(Answer::Repeat(id));
+            }
+            Accepted::Conflict => reply.give(Answer::Conflict),
+        }
+    }
+
+    /// Starts every claim; returns the attempts that a submit waits for.
+    fn begin(&self, claims: Vec<Claim>, mut starts: Vec<Start<'_>>) -> Vec<tokio::task::JoinHandle<()>> {
         let mut waited_for = Vec::new();
-        for claim in claims {
-            let Some(start) =
-                starts.iter_mut().find(|start| *start.lane.name() == claim.delivery.destination)
+        for mut claim in claims {
+            let start = starts.iter_mut().find(|start| *start.lane.name() == claim.delivery.destination);
+            let Some((start, permit)) =
+                start.and_then(|start| start.permit.take().map(|permit| (start, permit)))
             else {
                 continue;
             };
-            let Some(permit) = start.permit.take() else { continue };
+            if let Some(fallback) =
+                self.fallback.as_ref().filter(|fallback| Arc::ptr_eq(fallback.lane(), start.lane))
+            {
+                // It may be in the sheet from a time when nobody could say so.
+                claim.earlier.extend(fallback.unknown(claim.lead.id));
+            }
             let attempt = start.lane.start(claim, permit);
             if start.waited_for {
                 waited_for.push(attempt);
@@ -154,9 +205,115 @@ impl Intake {
         for start in &starts {
             start.lane.wake();
         }
-        // The deadline is no failure: the attempts go on, and the lead is stored.
-        let _ = timeout_at(arrived + self.patience.deadline, join_all(waited_for)).await;
-        Answer::Accepted(id)
+        waited_for
+    }
+
+    /// The store cannot commit, or has not yet: the second home is asked, and whichever takes the lead
+    /// first answers for it. A commit that comes late is a fact like any other.
+    async fn without_store(
+        &self,
+        entry: Entry,
+        mut starts: Vec<Start<'_>>,
+        late: impl Future<Output = Result<Accepted, StoreError>>,
+        mut reply: Reply,
+    ) {
+        let id = entry.lead.id;
+        let goes = |fallback: &&Fallback| {
+            let start = starts.iter().find(|start| Arc::ptr_eq(start.lane, fallback.lane()));
+            start.is_some_and(|start| {
+                start.verdict == Verdict::Goes && start.lane.condition() != Condition::Parked
+            })
+        };
+        let fallback =
+            self.fallback.as_ref().filter(goes).filter(|fallback| fallback.reserve(id, entry.digest));
+        let Some(fallback) = fallback else {
+            reply.give(Answer::Unavailable { retry_after: RETRY_AFTER });
+            if let Ok(accepted) = late.await {
+                self.accepted(&entry, accepted, starts, &mut reply).await;
+            }
+            return;
+        };
+        let (asked, asked_at) = (self.clock.now(), Instant::now());
+        let (kept, accepted) = both(fallback.keep(&entry), late, id, &mut reply).await;
+        let took = asked_at.elapsed();
+        match (kept, accepted) {
+            (Ok(receipt), Err(_) | Ok(Accepted::Repeat)) => {
+                // The permit goes back; the others are claimed by their lanes once they are stored.
+                drop(starts);
+                fallback.enter(self.store.as_ref(), entry, &receipt).await;
+                self.lanes.iter().for_each(|lane| lane.wake());
+            }
+            (kept, Ok(Accepted::New(claims))) => {
+                let is_homes = |claim: &Claim| claim.delivery.destination == *fallback.lane().name();
+                let (homes, others): (Vec<_>, Vec<_>) = claims.into_iter().partition(is_homes);
+                let was_kept = kept.is_ok();
+                let permit = starts
+                    .iter_mut()
+                    .find(|start| Arc::ptr_eq(start.lane, fallback.lane()))
+                    .and_then(|start| start.permit.take());
+                self.begin(others, starts);
+                let mut outcome: Option<Outcome> = Some(kept);
+                for claim in homes {
+                    let Some(outcome) = outcome.take() else { break };
+                    fallback.lane().finish(claim, asked, took, outcome).await;
+                }
+                // Born due rather than claimed: the row is a fact all the same.
+                if let Some(Ok(receipt)) = outcome {
+                    fallback.enter(self.store.as_ref(), entry, &receipt).await;
+                } else if was_kept {
+                    fallback.entered(id).await;
+                } else {
+                    fallback.forget(id);
+                }
+                drop(permit);
+            }
+            (Ok(_), Ok(Accepted::Conflict)) => {
+                warn!(lead = %id, "kept in the sheet under a key that another submission had used before");
+                fallback.entered(id).await;
+            }
+            (Err(_), Ok(Accepted::Repeat | Accepted::Conflict) | Err(_)) => {
+                fallback.forget(id);
+                reply.give(Answer::Unavailable { retry_after: RETRY_AFTER });
+            }
+        }
+    }
+}
+
+/// Waits for both homes. The first that takes the lead answers for it; at the deadline, or when both
+/// have failed, nobody has.
+async fn both(
+    keep: impl Future<Output = Outcome>,
+    late: impl Future<Output = Result<Accepted, StoreError>>,
+    id: LeadId,
+    reply: &mut Reply,
+) -> (Outcome, Result<Accepted, StoreError>) {
+    let (mut keep, mut late) = (std::pin::pin!(keep), std::pin::pin!(late));
+    let (mut kept, mut accepted) = (None, None);
+    loop {
+        tokio::select! {
+            outcome = &mut keep, if kept.is_none() => {
+                if outcome.is_ok() {
+                    reply.give(Answer::Accepted(id));
+                }
+                kept = Some(outcome);
+            }
+            answer = &mut late, if accepted.is_none() => {
+                match answer {
+                    Ok(Accepted::New(_)) => reply.give(Answer::Accepted(id)),
+                    Ok(Accepted::Repeat) => reply.give(Answer::Repeat(id)),
+                    Ok(Accepted::Conflict) => reply.give(Answer::Conflict),
+                    Err(_) => {}
+                }
+                accepted = Some(answer);
+            }
+            () = tokio::time::sleep_until(reply.deadline), if reply.to.is_some() => {
+                reply.give(Answer::Unavailable { retry_after: RETRY_AFTER });
+            }
+        }
+        match (kept, accepted) {
+            (Some(kept), Some(accepted)) => return (kept, accepted),
+            others => (kept, accepted) = others,
+        }
     }
 }
 

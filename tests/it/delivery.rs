@@ -84,7 +84,7 @@ fn house(told: Told, start: Start, requires_consent: bool) -> House {
     let lanes = Lanes::new([Arc::clone(&lane)]);
     lanes.run();
     let patience = Patience { deadline: Duration::from_secs(20), commit: Duration::from_secs(10) };
-    let intake = Intake::new(Arc::clone(&store), lanes, clock, tracker.clone(), patience);
+    let intake = Intake::new(Arc::clone(&store), lanes, clock, tracker.clone(), patience, None);
     House { intake, store, lane, stop, give_up, tracker, _folder: folder }
 }
 

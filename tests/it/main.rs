@@ -4,6 +4,7 @@
 mod config;
 mod delivery;
 mod destination_webhook;
+mod fallback;
 mod service;
 mod store;
 mod submit;
