@@ -63,6 +63,16 @@ impl Net {
         &self.0
     }
 
+    /// Asks for a page of a service of our own.
+    ///
+    /// # Errors
+    /// A sentence for the operator: it is no URL, or nobody answered.
+    pub async fn get(&self, url: &str, deadline: Instant) -> Result<Answer, String> {
+        let parsed = Url::parse(url).map_err(|error| format!("`{url}` is no URL: {error}"))?;
+        let sent = self.send(Request::new(reqwest::Method::GET, parsed), deadline).await;
+        sent.map_err(|_| format!("no answer from {url}; is the service running?"))
+    }
+
     /// Sends a request and reads the answer by `deadline`.
     ///
     /// # Errors

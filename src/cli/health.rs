@@ -25,16 +25,10 @@ impl Health {
             None => here(common.load(&common.inputs())?.server.bind),
         };
         let url = if url.contains("://") { url } else { format!("http://{url}") };
-        let mut url = reqwest::Url::parse(&url)
-            .map_err(|error| Failure::Because(format!("`{url}` is no URL: {error}")))?;
-        if url.path() == "/" {
-            url.set_path("/health");
-        }
-        let request = reqwest::Request::new(reqwest::Method::GET, url.clone());
-        let answer = Net::new()
-            .send(request, Instant::now() + PATIENCE)
-            .await
-            .map_err(|_| Failure::Because(format!("no answer from {url}; is the service running?")))?;
+        let bare = url.trim_end_matches('/');
+        // An address alone: nothing behind the host.
+        let url = if bare.matches('/').count() == 2 { format!("{bare}/health") } else { url };
+        let answer = Net::new().get(&url, Instant::now() + PATIENCE).await.map_err(Failure::Because)?;
         println!("{}", String::from_utf8_lossy(&answer.body));
         if answer.status.is_success() { Ok(()) } else { Err(Failure::Said) }
     }

@@ -9,6 +9,7 @@
 //! A lease is a due date in the future: a delivery that is scheduled, retried, in flight or lost is
 //! `pending` with a `due_at`, and there is no state that a crash can orphan.
 
+pub mod lane_settings;
 pub mod outcome;
 pub mod plan;
 pub mod retry;

@@ -1,6 +1,6 @@
 //! Which destinations a lead goes to. Pure.
 
-use crate::destination::LaneSettings;
+use super::lane_settings::LaneSettings;
 use crate::id::DestinationName;
 use crate::lead::NewLead;
 

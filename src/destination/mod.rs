@@ -4,7 +4,6 @@
 //! say what happened, in the words of [`Fault`](crate::delivery::Fault).
 
 pub mod handoff;
-pub mod lane_settings;
 pub mod registry;
 pub mod webhook;
 
@@ -14,11 +13,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::clock::Timestamp;
+pub use crate::delivery::lane_settings::{LaneSettings, Start};
 use crate::delivery::{Attempt, AttemptOutcome, DeliveryError, Receipt};
 use crate::id::{DeliveryId, LeadId};
 use crate::lead::Lead;
 pub use handoff::Handoff;
-pub use lane_settings::{LaneSettings, Start};
 
 pub use crate::units::SettingProblem;
 

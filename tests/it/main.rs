@@ -1,6 +1,7 @@
 //! The promises, held from outside: one binary, a module a subject.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where and stop")]
 
+mod architecture;
 mod config;
 mod delivery;
 mod destination_webhook;
