@@ -51,6 +51,15 @@ impl<F: Clone> Script<F> {
         plan.queued.pop_front().or_else(|| plan.standing.clone())
     }
 
+    /// What a request meets for which only some faults will do; the others stay for those they fit.
+    pub fn take_if(&self, fits: impl Fn(&F) -> bool) -> Option<F> {
+        let mut plan = self.plan();
+        match plan.queued.iter().position(&fits) {
+            Some(first) => plan.queued.remove(first),
+            None => plan.standing.clone().filter(fits),
+        }
+    }
+
     fn plan(&self) -> std::sync::MutexGuard<'_, Plan<F>> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
