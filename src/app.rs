@@ -71,7 +71,7 @@ impl App {
             stop: stop.clone(),
             give_up: give_up.clone(),
         };
-        let tools = Tools { net: Net::new() };
+        let tools = Tools { net: Net::new(), tracker: tracker.clone() };
         let (mut lanes, mut fallback) = (Vec::new(), None);
         for configured in config.destinations {
             let crm = configured.parsed.is_crm();

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde_json::json;
+use tokio_util::task::TaskTracker;
 
 use super::{Common, Failure, print_json};
 use crate::clock::Clock;
@@ -65,7 +66,7 @@ impl Check {
         let names: Vec<_> =
             config.destinations.iter().map(|configured| configured.name.to_string()).collect();
         if self.online {
-            let tools = Tools { net: Net::new() };
+            let tools = Tools { net: Net::new(), tracker: TaskTracker::new() };
             for configured in config.destinations {
                 let built = configured.parsed.build(&tools);
                 let end = tokio::time::timeout(configured.lane.timeout, built.destination.check()).await;

@@ -9,8 +9,8 @@ use super::suggest;
 use super::tree::{Node, Value};
 use super::typed::fields_of;
 use crate::destination::registry::{Parsed, TYPES};
-use crate::destination::webhook;
 use crate::destination::{LaneSettings, SettingProblem, Start};
+use crate::destination::{google_sheets, webhook};
 use crate::id::DestinationName;
 
 /// A destination as it is configured.
@@ -125,7 +125,12 @@ impl Reader<'_> {
 
     fn typed(&self, kind: &str, problems: &mut Vec<Problem>) -> Option<Parsed> {
         match kind {
-            "webhook" => self.parse::<webhook::Settings, _>(problems, |it| it.parse().map(Parsed::Webhook)),
+            "google_sheets" => self.parse::<google_sheets::Settings, _>(problems, |it| {
+                it.parse().map(|parsed| Parsed::GoogleSheets(Box::new(parsed)))
+            }),
+            "webhook" => self.parse::<webhook::Settings, _>(problems, |it| {
+                it.parse().map(|parsed| Parsed::Webhook(Box::new(parsed)))
+            }),
             _ => None,
         }
     }

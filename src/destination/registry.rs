@@ -3,22 +3,28 @@
 
 use std::sync::Arc;
 
-use super::{Destination, FallbackHome, webhook};
+use tokio_util::task::TaskTracker;
+
+use super::{Destination, FallbackHome, google_sheets, webhook};
 use crate::net::Net;
 
 /// The words that `type` may be.
-pub const TYPES: [&str; 1] = ["webhook"];
+pub const TYPES: [&str; 2] = ["google_sheets", "webhook"];
 
 /// The settings of a destination, believed.
 pub enum Parsed {
+    /// A spreadsheet at Google.
+    GoogleSheets(Box<google_sheets::Parsed>),
     /// A webhook.
-    Webhook(webhook::Parsed),
+    Webhook(Box<webhook::Parsed>),
 }
 
 /// What destinations are built with.
 pub struct Tools {
     /// The client for HTTP APIs.
     pub net: Net,
+    /// Where background work is spawned.
+    pub tracker: TaskTracker,
 }
 
 /// A destination, ready to deliver.
@@ -33,6 +39,7 @@ impl Parsed {
     /// Whether it is a CRM or webhook: what `crm_synced` in the sheet speaks of.
     pub fn is_crm(&self) -> bool {
         match self {
+            Self::GoogleSheets(_) => false,
             Self::Webhook(_) => true,
         }
     }
@@ -40,8 +47,15 @@ impl Parsed {
     /// Builds the destination. Nothing is connected yet.
     pub fn build(self, tools: &Tools) -> Built {
         match self {
+            Self::GoogleSheets(parsed) => {
+                let sheet = Arc::new(google_sheets::GoogleSheets::new(&parsed, tools.tracker.clone()));
+                Built {
+                    destination: Arc::<google_sheets::GoogleSheets>::clone(&sheet),
+                    fallback: Some(sheet),
+                }
+            }
             Self::Webhook(parsed) => Built {
-                destination: Arc::new(webhook::Webhook::new(parsed, tools.net.clone())),
+                destination: Arc::new(webhook::Webhook::new(*parsed, tools.net.clone())),
                 fallback: None,
             },
         }

@@ -355,7 +355,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply
     if let Some(Fault::Slow(wait)) = &fault {
         tokio::time::sleep(*wait).await;
     }
-    let reply = met(&shared, authorization.as_deref(), &id, call, fault);
+    let reply = met(&shared, authorization.as_deref(), &id, call, fault.as_ref());
     let status = match &reply {
         Met::Reply(reply) => Some(reply.status().as_u16()),
         Met::Closed | Met::Silent => None,
@@ -375,13 +375,13 @@ enum Met {
     Silent,
 }
 
-fn met(shared: &Shared, authorization: Option<&str>, id: &str, mut call: Call, fault: Option<Fault>) -> Met {
+fn met(shared: &Shared, authorization: Option<&str>, id: &str, mut call: Call, fault: Option<&Fault>) -> Met {
     let mut state = shared.state();
     let refused = |(code, body): Refusal| Met::Reply(json_reply(code, &body));
     if let Err(refusal) = state.admit(authorization, id, call.kind()) {
         return refused(refusal);
     }
-    match &fault {
+    match fault {
         Some(Fault::Status(code)) => return refused(refusal(*code, message(*code))),
         Some(Fault::Forbidden(why)) => return refused(refusal(403, why)),
         Some(Fault::Html(code)) => {
@@ -396,7 +396,7 @@ fn met(shared: &Shared, authorization: Option<&str>, id: &str, mut call: Call, f
         }
         _ => {}
     }
-    if let (Some(Fault::LoseRow), Call::Append { body, .. }) = (&fault, &mut call)
+    if let (Some(Fault::LoseRow), Call::Append { body, .. }) = (fault, &mut call)
         && let Some(values) = body["values"].as_array_mut()
     {
         values.pop();
@@ -406,7 +406,7 @@ fn met(shared: &Shared, authorization: Option<&str>, id: &str, mut call: Call, f
         Err(refusal) => return refused(refusal),
     };
     match fault {
-        Some(Fault::ApplyThenStatus(code)) => refused(refusal(code, message(code))),
+        Some(Fault::ApplyThenStatus(code)) => refused(refusal(*code, message(*code))),
         Some(Fault::ApplyThenDrop) => Met::Closed,
         Some(Fault::ApplyThenHang) => Met::Silent,
         Some(Fault::ApplyThenCut) => {

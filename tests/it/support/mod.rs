@@ -172,6 +172,10 @@ impl Service {
     pub(crate) async fn until_state(&self, id: &str, destination: &str, state: &str) -> Value {
         let wait = async {
             loop {
+                // A lead that waits in the second home is not there yet.
+                if self.cli(&["leads", "show", id]).await.0 != 0 {
+                    continue;
+                }
                 let delivery = self.delivery(id, destination).await;
                 if delivery["state"] == state {
                     return delivery;

@@ -1,0 +1,117 @@
+//! Google Sheets: a row for each lead in a tab that people read, sort and extend.
+//!
+//! Google has neither an idempotency key nor a conditional write. So every row carries the lead's id, one
+//! writer per spreadsheet appends, and after an unknown outcome the id column is read before anything is
+//! sent again, not before Google can no longer apply what was sent.
+
+mod api;
+mod budget;
+mod columns;
+mod fallback;
+mod fault;
+pub mod settings;
+mod token;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+use tokio_util::task::TaskTracker;
+
+use self::fault::Sent;
+use self::writer::{Waiting, Writer};
+use super::{Destination, Parcel};
+use crate::clock::{after, until};
+use crate::delivery::{Attempt, DeliveryError, Fault, Outcome, Receipt};
+pub use settings::{Parsed, Settings};
+
+/// The code of an attempt that a crash took: the store's word.
+const LOST: &str = "lost";
+
+/// A spreadsheet.
+pub struct GoogleSheets {
+    writer: Arc<Writer>,
+    tracker: TaskTracker,
+    look_after: Duration,
+}
+
+impl GoogleSheets {
+    /// The spreadsheet that the settings name. Nothing is connected yet; the writer runs on `tracker`.
+    pub fn new(parsed: &Parsed, tracker: TaskTracker) -> Self {
+        Self { writer: Arc::new(Writer::new(parsed)), tracker, look_after: parsed.look_after }
+    }
+
+    /// Hands a row to the writer and waits for its answer.
+    async fn send(&self, parcel: Parcel<'_>, cells: Vec<(String, String)>) -> Outcome {
+        if let Some(wait) = parcel.last_unknown().and_then(|attempt| self.too_early(attempt, parcel)) {
+            let fault = Fault::Transient { retry_after: Some(wait) };
+            let detail = "The row may still land from an earlier attempt; the sheet is looked at after that.";
+            return Err(DeliveryError::new(fault, "too_early", detail));
+        }
+        let (answer, heard) = oneshot::channel();
+        let waiting = Waiting {
+            lead: parcel.lead.id,
+            cells,
+            looks: parcel.last_unknown().is_some(),
+            deadline: parcel.deadline,
+            handoff: Arc::clone(parcel.handoff),
+            answer,
+        };
+        parcel.handoff.queue();
+        if self.writer.push(waiting) {
+            let writer = Arc::clone(&self.writer);
+            self.tracker.spawn(async move { writer.run().await });
+        }
+        match timeout_at(parcel.deadline, heard).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) if parcel.handoff.withdraw() => Err(DeliveryError::transient(
+                "queued_too_long",
+                "The row waited for its turn until its time was over; it was not sent. It is tried again.",
+            )),
+            Ok(Err(_)) => Err(self.unknown("writer_failed")),
+            Err(_) => Err(self.unknown("timeout")),
+        }
+    }
+
+    fn unknown(&self, code: &str) -> DeliveryError {
+        api::Failure::Lost(code.to_owned()).error(Sent::Rows { look_after: self.look_after }, "")
+    }
+
+    /// How long until the sheet may be asked about an earlier attempt; `None`: now.
+    fn too_early(&self, attempt: &Attempt, parcel: Parcel<'_>) -> Option<Duration> {
+        // The lease of a lost attempt was longer than this: only its start is known.
+        let sent = if attempt.code == LOST { attempt.started_at } else { attempt.finished_at };
+        let wait = until(parcel.now, after(sent, self.look_after));
+        (!wait.is_zero()).then_some(wait)
+    }
+}
+
+#[async_trait]
+impl Destination for GoogleSheets {
+    async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
+        self.send(parcel, columns::cells(parcel.lead, parcel.crm_planned)).await
+    }
+
+    /// The sheet can be read with our key, and its header is usable.
+    async fn check(&self) -> Result<(), DeliveryError> {
+        let ask = async {
+            let tabs = self.writer.api.tabs().await?;
+            let known = tabs.iter().any(|tab| tab.title == self.writer.title());
+            let head = if known { self.writer.api.head(self.writer.title()).await? } else { None };
+            match head {
+                Some((_, header)) if !header.is_empty() => {
+                    header.id().map(|_| ()).map_err(|why| api::Failure::NoAccess(why.to_owned()))
+                }
+                _ => Ok(()),
+            }
+        };
+        ask.await.map_err(|failure: api::Failure| failure.error(Sent::Nothing, self.writer.api.account()))
+    }
+
+    fn quiet_period(&self) -> Duration {
+        self.look_after
+    }
+}

@@ -1,0 +1,363 @@
+//! The one writer of a spreadsheet. Whoever brings a row joins the group that is waiting; the group goes
+//! out as one append, as fast as Google's quota lets it, and every row gets its own answer.
+//!
+//! The writer runs while rows wait and ends when there are none: nothing has to stop it.
+
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::api::{Api, Failure, Tab};
+use super::budget::Budget;
+use super::columns::{Header, MARK, core};
+use super::fault::Sent;
+use super::settings::Parsed;
+use crate::delivery::{DeliveryError, Outcome, Receipt};
+use crate::destination::Handoff;
+use crate::id::LeadId;
+
+/// How old our word for tab and header may be when rows are sent.
+const FRESH: Duration = Duration::from_secs(3);
+
+/// What a cell takes in an append beyond its text.
+const CELL: usize = 4;
+
+/// A row that waits.
+pub(super) struct Waiting {
+    pub(super) lead: LeadId,
+    pub(super) cells: Vec<(String, String)>,
+    /// It may be in the sheet already.
+    pub(super) looks: bool,
+    pub(super) deadline: Instant,
+    pub(super) handoff: Arc<Handoff>,
+    pub(super) answer: oneshot::Sender<Outcome>,
+}
+
+impl Waiting {
+    fn size(&self) -> usize {
+        self.cells.iter().map(|(_, text)| text.len() + text.len() / 8 + CELL).sum::<usize>() + 200
+    }
+
+    fn give(self, outcome: Outcome) {
+        // Nobody listens when the attempt was given up.
+        let _ = self.answer.send(outcome);
+    }
+}
+
+/// Tab and header as they were a moment ago.
+#[derive(Clone)]
+pub(super) struct Head {
+    pub(super) tab: Tab,
+    pub(super) header: Header,
+    read_at: Instant,
+}
+
+/// The writer and what waits for it.
+pub(super) struct Writer {
+    pub(super) api: Api,
+    title: String,
+    max_columns: usize,
+    append_size: usize,
+    look_after: Duration,
+    pub(super) writes: Budget,
+    heads: Budget,
+    looks: Budget,
+    queue: Mutex<Queue>,
+    /// Held by whoever talks to Google: the running writer, or a mark that is cleared.
+    pub(super) head: tokio::sync::Mutex<Option<Head>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    is_running: bool,
+}
+
+impl Writer {
+    pub(super) fn new(parsed: &Parsed) -> Self {
+        Self {
+            api: Api::new(parsed),
+            title: parsed.tab.clone(),
+            max_columns: parsed.max_columns,
+            append_size: parsed.append_size,
+            look_after: parsed.look_after,
+            writes: Budget::new(parsed.writes_per_minute),
+            heads: Budget::new(parsed.reads_per_minute / 3),
+            looks: Budget::new(parsed.reads_per_minute / 2),
+            queue: Mutex::default(),
+            head: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The tab's name in the configuration.
+    pub(super) fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Adds a row. `true`: the caller must start [`Writer::run`].
+    pub(super) fn push(&self, waiting: Waiting) -> bool {
+        let mut queue = self.queue();
+        queue.waiting.push_back(waiting);
+        !std::mem::replace(&mut queue.is_running, true)
+    }
+
+    /// Writes until nothing waits.
+    pub(super) async fn run(&self) {
+        // A panic must not leave the queue with a writer that is gone.
+        let _ended = Ended(self);
+        while !self.is_idle() {
+            // Paced first, so that whoever comes meanwhile joins the group.
+            self.writes.take().await;
+            let group = self.group();
+            let mut head = self.head.lock().await;
+            self.cycle(&mut head, group).await;
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let mut queue = self.queue();
+        if queue.waiting.is_empty() {
+            queue.is_running = false;
+        }
+        !queue.is_running
+    }
+
+    /// As many rows as fit into one append. One that was withdrawn, or whose time is over, is left out:
+    /// its caller has spoken for it.
+    fn group(&self) -> Vec<Waiting> {
+        let mut queue = self.queue();
+        let (mut group, mut size) = (Vec::new(), 0);
+        while let Some(next) = queue.waiting.front() {
+            size += next.size();
+            if !group.is_empty() && size > self.append_size {
+                break;
+            }
+            let Some(next) = queue.waiting.pop_front() else { break };
+            if next.deadline > Instant::now() && next.handoff.take() {
+                group.push(next);
+            }
+        }
+        group
+    }
+
+    async fn cycle(&self, head: &mut Option<Head>, group: Vec<Waiting>) {
+        if group.is_empty() {
+            return;
+        }
+        if let Err(failure) = self.refresh(head).await {
+            return self.fail(group, &failure, Sent::Nothing);
+        }
+        let group = self.without_those_that_are_there(head, group).await;
+        if group.is_empty() {
+            return;
+        }
+        if let Err(failure) = self.widen(head, &group).await {
+            // Whether the new headers are there must be read again.
+            *head = None;
+            return self.fail(group, &failure, Sent::Nothing);
+        }
+        self.append(head, group).await;
+    }
+
+    /// Reads tab and header when our word for them is old; makes what is missing.
+    pub(super) async fn refresh(&self, head: &mut Option<Head>) -> Result<(), Failure> {
+        let now = Instant::now();
+        match head {
+            Some(known) if now.duration_since(known.read_at) < FRESH => return Ok(()),
+            // At high load an older word will do: what a person changes meanwhile is seen by the next read.
+            Some(_) if self.heads.try_take(now).is_err() => return Ok(()),
+            Some(_) => {}
+            None => self.heads.take().await,
+        }
+        let title = head.as_ref().map_or(&self.title, |known| &known.tab.title).clone();
+        let mut read = self.api.head(&title).await?;
+        // A tab keeps its number when it is renamed, and its name can go to another one.
+        if let Some(known) = head.as_ref()
+            && read.as_ref().is_none_or(|(tab, _)| tab.sheet_id != known.tab.sheet_id)
+        {
+            let tabs = self.api.tabs().await?;
+            if let Some(renamed) = tabs.into_iter().find(|tab| tab.sheet_id == known.tab.sheet_id) {
+                read = self.api.head(&renamed.title).await?;
+            }
+        }
+        if read.is_none() {
+            self.writes.take().await;
+            self.api.add_tab(&self.title, core().count()).await?;
+            info!("made the tab that leads go to");
+            read = self.api.head(&self.title).await?;
+        }
+        let Some((tab, mut header)) = read else { return Err(Failure::Lost("no_tab".to_owned())) };
+        if header.is_empty() {
+            let names: Vec<_> = core().map(str::to_owned).collect();
+            self.writes.take().await;
+            self.api.add_headers(&tab, 0, &names).await?;
+            header = Header(names);
+        }
+        *head = Some(Head { tab, header, read_at: now });
+        self.id_column(head).map(|_| ())
+    }
+
+    fn id_column(&self, head: &mut Option<Head>) -> Result<usize, Failure> {
+        let known = head.as_ref().ok_or_else(|| Failure::Lost("no_tab".to_owned()))?;
+        let place = known.header.id();
+        place.map_err(|why| {
+            *head = None;
+            Failure::NoAccess(why.to_owned())
+        })
+    }
+
+    /// Answers for the rows that are in the sheet already. One read tells for all of them.
+    async fn without_those_that_are_there(
+        &self,
+        head: &mut Option<Head>,
+        group: Vec<Waiting>,
+    ) -> Vec<Waiting> {
+        let (looking, mut rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|waiting| waiting.looks);
+        if looking.is_empty() {
+            return rest;
+        }
+        self.looks.take().await;
+        let ids = match (self.id_column(head), head.as_ref()) {
+            (Ok(place), Some(known)) => self.api.columns(&known.tab, &[place]).await,
+            (Err(failure), _) => Err(failure),
+            (Ok(_), None) => Err(Failure::Lost("no_tab".to_owned())),
+        };
+        match ids {
+            Ok(columns) => {
+                let there: HashSet<_> = columns.into_iter().flatten().collect();
+                for waiting in looking {
+                    if there.contains(&waiting.lead.to_string()) {
+                        let note = "found in the sheet after an answer was lost".to_owned();
+                        waiting.give(Ok(Receipt { remote_id: None, note: Some(note) }));
+                    } else {
+                        rest.push(waiting);
+                    }
+                }
+            }
+            Err(failure) => self.fail(looking, &failure, Sent::Nothing),
+        }
+        rest
+    }
+
+    /// Adds the columns that the group needs, in one write.
+    async fn widen(&self, head: &mut Option<Head>, group: &[Waiting]) -> Result<(), Failure> {
+        let Some(known) = head.as_mut() else { return Err(Failure::Lost("no_tab".to_owned())) };
+        let rows: Vec<_> = group.iter().map(|waiting| waiting.cells.as_slice()).collect();
+        let missing = known.header.missing(&rows, self.max_columns);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.writes.take().await;
+        let first = known.header.0.len();
+        self.api.add_headers(&known.tab, first, &missing).await?;
+        known.header.0.extend(missing);
+        known.tab.columns = known.tab.columns.max(known.header.0.len());
+        Ok(())
+    }
+
+    /// Sends the group. A group that Google refuses because of one row is halved until that row stands
+    /// alone: the others go in.
+    async fn append(&self, head: &mut Option<Head>, group: Vec<Waiting>) {
+        let mut groups = vec![group];
+        let mut found_again = false;
+        while let Some(mut group) = groups.pop() {
+            let Some(known) = head.as_ref() else {
+                self.fail(group, &Failure::Lost("no_tab".to_owned()), Sent::Nothing);
+                continue;
+            };
+            let (tab, first) = (known.tab.clone(), known.header.first());
+            let rows: Vec<Vec<Value>> =
+                group.iter().map(|waiting| known.header.row(&waiting.cells)).collect();
+            match self.api.append(&tab, first, rows).await {
+                Ok(appended) => {
+                    info!(rows = appended.rows, "appended to the sheet");
+                    let (before, row) = first_row(&appended.range);
+                    for (down, waiting) in group.into_iter().enumerate() {
+                        waiting.give(Ok(Receipt::of(format!("{before}{}", row + down))));
+                    }
+                }
+                Err(failure) if failure.is_about_the_tab() && !found_again => {
+                    // Renamed or narrowed since the last look: looked at again, once.
+                    found_again = true;
+                    if let Some(known) = head.as_mut() {
+                        known.read_at = Instant::now().checked_sub(FRESH).unwrap_or(known.read_at);
+                    }
+                    self.heads.take().await;
+                    if let Err(failure) = self.refresh(head).await {
+                        self.fail(group, &failure, Sent::Nothing);
+                        continue;
+                    }
+                    self.writes.take().await;
+                    groups.push(group);
+                }
+                Err(failure) if failure.is_about_a_row() && group.len() > 1 => {
+                    let second = group.split_off(group.len() / 2);
+                    groups.extend([second, group]);
+                    self.writes.take().await;
+                }
+                Err(failure) => self.fail(group, &failure, Sent::Rows { look_after: self.look_after }),
+            }
+        }
+    }
+
+    fn fail(&self, group: Vec<Waiting>, failure: &Failure, sent: Sent) {
+        if let Some(wait) = failure.hold() {
+            self.writes.hold(wait);
+            self.heads.hold(wait);
+        }
+        warn!(rows = group.len(), ?failure, "not appended");
+        for waiting in group {
+            let error: DeliveryError = failure.error(sent, self.api.account());
+            waiting.give(Err(error));
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tab, header and the places of the id and mark columns, for whoever reads or clears marks.
+    pub(super) async fn marks(
+        &self,
+        head: &mut Option<Head>,
+    ) -> Result<Option<(Tab, usize, usize)>, Failure> {
+        *head = None;
+        self.heads.take().await;
+        let title = self.title.clone();
+        let Some((tab, header)) = self.api.head(&title).await? else { return Ok(None) };
+        let id = header.id().map_err(|why| Failure::NoAccess(why.to_owned()))?;
+        Ok(header.position(MARK).map(|mark| (tab, id, mark)))
+    }
+
+    /// One read's worth of the budget for looking.
+    pub(super) async fn take_look(&self) {
+        self.looks.take().await;
+    }
+}
+
+/// Frees the queue when a writer ends, however it ends.
+struct Ended<'a>(&'a Writer);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut queue = self.0.queue();
+            queue.is_running = false;
+            // Their callers hear that nobody answers, and withdraw or settle as unknown.
+            queue.waiting.clear();
+        }
+    }
+}
+
+/// `Leads!A7:Q9` as `Leads!A` and 7.
+fn first_row(range: &str) -> (&str, usize) {
+    let first = range.split(':').next().unwrap_or_default();
+    let digits = first.len() - first.bytes().rev().take_while(u8::is_ascii_digit).count();
+    (&first[..digits], first[digits..].parse().unwrap_or(0))
+}

@@ -1,0 +1,365 @@
+//! The sheet, through the real binary, against a stand-in for Google.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stand_ins::google::{Fault, Google, Kind, On, TokenFault};
+
+use crate::support::{Service, ada, soon};
+
+const HEADER: [&str; 17] = [
+    "id",
+    "submitted_at",
+    "form_name",
+    "name",
+    "email",
+    "phone",
+    "url",
+    "referrer",
+    "utm_source",
+    "utm_medium",
+    "utm_campaign",
+    "utm_content",
+    "utm_term",
+    "timezone",
+    "consent_given",
+    "consent_timestamp",
+    "crm_synced",
+];
+
+async fn service(google: &Google, more: &[(&str, &str)]) -> Service {
+    let (id, key, url) = (google.spreadsheet_id(), google.credentials(), google.base_url());
+    let mut variables = vec![
+        ("GOOGLE_SHEETS_ID", id.as_str()),
+        ("GOOGLE_CREDENTIALS_JSON", key.as_str()),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__BASE_URL", url.as_str()),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__RETRY", "1ms, 1ms, 1ms, 1ms"),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__PROBE", "1ms"),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__LOOK_AFTER", "1ms"),
+        // So many that no test waits for its turn.
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__WRITES_PER_MINUTE", "60000"),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__READS_PER_MINUTE", "60000"),
+    ];
+    variables.extend(more);
+    Service::start(&variables).await
+}
+
+fn named(name: &str, form_data: &Value) -> Value {
+    let mut lead = ada();
+    lead["name"] = json!(name);
+    lead["form_data"] = form_data.clone();
+    lead
+}
+
+fn ids(google: &Google) -> Vec<String> {
+    google.records("Leads").into_iter().map(|row| row["id"].clone()).collect()
+}
+
+#[tokio::test]
+async fn the_tab_and_its_header_are_made_and_the_row_is_there_when_the_answer_comes() {
+    let google = Google::start().await;
+    let service = service(&google, &[]).await;
+    let mut lead = ada();
+    lead["form_data"] = json!({"message": "=1+2", "zip": "007", "budget": 5000, "topics": ["a", "b"], "none": null, "email": "second@example.com"});
+    let id = service.accepted(&lead).await;
+    let rows = google.rows("Leads");
+    let header: Vec<_> =
+        HEADER.into_iter().chain(["message", "zip", "budget", "topics", "form_data.email"]).collect();
+    assert_eq!(rows[0], header);
+    let row = google.records("Leads").remove(0);
+    let expected = [
+        ("id", id.as_str()),
+        ("form_name", "contact"),
+        ("name", "Ada Lovelace"),
+        ("email", "ada@example.com"),
+        ("phone", "+44 20 7946 0018"),
+        ("url", "https://example.com/contact?utm_source=news"),
+        ("referrer", ""),
+        ("utm_source", "news"),
+        ("timezone", "Europe/London"),
+        ("consent_given", "TRUE"),
+        ("crm_synced", ""),
+        ("message", "=1+2"),
+        ("zip", "007"),
+        ("budget", "5000"),
+        ("topics", "[\"a\",\"b\"]"),
+        ("form_data.email", "second@example.com"),
+    ];
+    for (name, text) in expected {
+        assert_eq!(row[name], text, "{name}");
+    }
+    assert!(!row["submitted_at"].is_empty() && !row["consent_timestamp"].is_empty());
+    let delivery = service.delivery(&id, "sheet").await;
+    assert_eq!(
+        (&delivery["state"], &delivery["receipt"]["remote_id"]),
+        (&json!("delivered"), &json!("Leads!A2"))
+    );
+}
+
+#[tokio::test]
+async fn a_person_may_reorder_add_and_sort_columns_and_rows() {
+    let google = Google::start().await;
+    google.edit("Leads", |tab| {
+        for (column, name) in ["Owner", "email", "id", "note"].into_iter().enumerate() {
+            tab.cells.resize(2, Vec::new());
+            tab.cells[0].resize(4, Value::Null);
+            tab.cells[0][column] = json!(name);
+        }
+        tab.cells[1] = vec![json!("Eve"), json!("old@example.com"), json!("lead_old"), json!("mine")];
+    });
+    let service = service(&google, &[]).await;
+    let id = service.accepted(&ada()).await;
+    let rows = google.rows("Leads");
+    assert_eq!(rows[0][..4], ["Owner", "email", "id", "note"]);
+    assert_eq!(rows[1][..4], ["Eve", "old@example.com", "lead_old", "mine"]);
+    assert_eq!(rows[2][..3], ["", "ada@example.com", id.as_str()], "found by name");
+    assert!(rows[0].contains(&"message".to_owned()));
+}
+
+#[tokio::test]
+async fn many_at_once_share_an_append_a_header_write_and_a_token() {
+    let google = Google::start().await;
+    google.always(On::Any, Fault::Slow(Duration::from_millis(100)));
+    let service = service(&google, &[]).await;
+    let leads: Vec<_> =
+        (0..40).map(|it| named(&format!("Lead {it}"), &json!({"size": it, "colour": "x"}))).collect();
+    futures_util::future::join_all(leads.iter().map(|lead| service.accepted(lead))).await;
+    soon(google.until(|seen| seen.calls.iter().map(|call| call.rows).sum::<usize>() == 40)).await;
+    let seen = google.seen();
+    assert!(seen.count(Kind::Append) <= 5, "{} appends for 40 leads", seen.count(Kind::Append));
+    assert!(seen.count(Kind::Write) <= 3, "the tab, its header, the two new columns");
+    assert_eq!(seen.token_requests, 1);
+    google.mend();
+    let mut found = ids(&google);
+    found.sort();
+    found.dedup();
+    assert_eq!((found.len(), google.records("Leads").len()), (40, 40));
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_looked_up_and_never_a_second_row() {
+    for (fault, code) in [
+        (Fault::ApplyThenDrop, "connection_lost"),
+        (Fault::ApplyThenStatus(500), "http_500"),
+        (Fault::ApplyThenStatus(503), "http_503"),
+        (Fault::ApplyThenCut, "cut_answer"),
+        (Fault::ApplyThenEmpty, "empty_answer"),
+        (Fault::Drop, "connection_lost"),
+        (Fault::Html(502), "http_502"),
+        (Fault::LoseRow, "misplaced"),
+    ] {
+        let google = Google::start().await;
+        google.next(On::Appends, fault.clone());
+        let service = service(&google, &[]).await;
+        let id = service.accepted(&ada()).await;
+        let delivery = service.until_state(&id, "sheet", "delivered").await;
+        let first = &delivery["history"][0];
+        assert_eq!((&first["outcome"], &first["code"]), (&json!("unknown"), &json!(code)), "{fault:?}");
+        assert_eq!(ids(&google), [id], "{fault:?}: exactly one row");
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_lands_late_is_waited_for() {
+    let google = Google::start().await;
+    google.next(On::Appends, Fault::Late);
+    let service = service(&google, &[("LEAD_INTAKE__DESTINATIONS__SHEET__LOOK_AFTER", "1500ms")]).await;
+    let id = service.accepted(&ada()).await;
+    assert_eq!(google.apply_late(), 1, "Google applies it after the connection was lost");
+    service.until_state(&id, "sheet", "delivered").await;
+    assert_eq!((ids(&google), google.seen().count(Kind::Append)), (vec![id], 1));
+}
+
+#[tokio::test]
+async fn others_go_on_while_one_outcome_is_unknown() {
+    let google = Google::start().await;
+    google.next(On::Appends, Fault::ApplyThenDrop);
+    let service = service(&google, &[("LEAD_INTAKE__DESTINATIONS__SHEET__LOOK_AFTER", "1h")]).await;
+    let first = service.accepted(&ada()).await;
+    let second = service.accepted(&named("Second", &json!({}))).await;
+    assert_eq!(service.delivery(&second, "sheet").await["state"], "delivered");
+    assert_eq!(service.delivery(&first, "sheet").await["state"], "pending");
+    assert_eq!(google.seen().count(Kind::Append), 2);
+}
+
+#[tokio::test]
+async fn a_quota_is_waited_out_and_nothing_is_sent_twice() {
+    let google = Google::start().await;
+    google.next(On::Appends, Fault::Quota);
+    let service = service(&google, &[]).await;
+    let id = service.accepted(&ada()).await;
+    let line = service.until_logged("attempt failed").await;
+    assert!(line["retry_in_s"].as_u64().unwrap() >= 30 && line["code"] == "http_429", "{line}");
+    assert_eq!(service.delivery(&id, "sheet").await["history"][0]["outcome"], "transient");
+}
+
+#[tokio::test]
+async fn a_token_that_was_revoked_is_replaced_in_the_same_attempt() {
+    let google = Google::start().await;
+    let service = service(&google, &[]).await;
+    service.accepted(&ada()).await;
+    google.revoke_tokens();
+    let id = service.accepted(&named("Second", &json!({}))).await;
+    let delivery = service.delivery(&id, "sheet").await;
+    assert_eq!((&delivery["state"], delivery["history"].as_array().unwrap().len()), (&json!("delivered"), 1));
+    assert_eq!(google.seen().token_requests, 2);
+}
+
+#[tokio::test]
+async fn an_outage_of_the_token_endpoint_poisons_nothing() {
+    for fault in [
+        TokenFault::unavailable(),
+        TokenFault::Answer(500, "{}".to_owned()),
+        TokenFault::Answer(502, "<html>".to_owned()),
+        TokenFault::NoExpiry,
+        TokenFault::Drop,
+    ] {
+        let google = Google::start().await;
+        google.token_script().next(fault.clone());
+        let service =
+            service(&google, &[("LEAD_INTAKE__DESTINATIONS__SHEET__RETRY", "1500ms, 1500ms")]).await;
+        let id = service.accepted(&ada()).await;
+        let delivery = service.until_state(&id, "sheet", "delivered").await;
+        assert_eq!(delivery["history"][0]["outcome"], "transient", "{fault:?}: surely not sent");
+        assert!(
+            google.seen().calls.iter().all(|call| call.status != Some(403)),
+            "{fault:?}: no call without a token"
+        );
+        assert_eq!(ids(&google), [id]);
+    }
+}
+
+#[tokio::test]
+async fn what_a_person_must_mend_parks_the_sheet_and_says_how() {
+    for (fault, code) in [(Fault::Status(403), "http_403"), (Fault::Status(404), "http_404")] {
+        let google = Google::start().await;
+        google.always(On::Any, fault);
+        let service = service(&google, &[]).await;
+        let id = service.accepted(&ada()).await;
+        service.until_logged("destination parked").await;
+        let first = service.delivery(&id, "sheet").await["history"][0].clone();
+        assert_eq!((&first["outcome"], &first["code"]), (&json!("blocked"), &json!(code)));
+        google.mend();
+        service.until_state(&id, "sheet", "delivered").await;
+    }
+    let google = Google::start().await;
+    google.token_script().always(TokenFault::invalid_grant());
+    let service = service(&google, &[]).await;
+    let id = service.accepted(&ada()).await;
+    service.until_logged("destination parked").await;
+    assert_eq!(service.delivery(&id, "sheet").await["history"][0]["code"], "key_refused");
+    let (code, text) = service.cli(&["check", "--online"]).await;
+    assert!(code == 1 && text.contains("invalid_grant"), "{text}");
+    google.mend();
+    service.until_state(&id, "sheet", "delivered").await;
+    assert_eq!(service.cli(&["check", "--online"]).await.0, 0);
+}
+
+#[tokio::test]
+async fn a_tab_without_an_id_column_is_left_alone() {
+    let google = Google::start().await;
+    google.edit("Leads", |tab| tab.cells = vec![vec![json!("name"), json!("email")], vec![json!("Eve")]]);
+    let before = google.rows("Leads");
+    let service = service(&google, &[]).await;
+    let id = service.accepted(&ada()).await;
+    service.until_logged("destination parked").await;
+    let detail = service.delivery(&id, "sheet").await["history"][0]["detail"].to_string();
+    assert!(detail.contains("no column `id`"), "{detail}");
+    assert_eq!(google.rows("Leads"), before);
+}
+
+#[tokio::test]
+async fn one_row_that_google_refuses_does_not_fail_its_neighbours() {
+    let google = Google::start().await;
+    // The stand-in's cells hold at most 50,000 characters, as Google's; ours are cut before. So the
+    // refusal is scripted: the group, one half of it, and the one row.
+    let service = service(&google, &[]).await;
+    service.accepted(&ada()).await;
+    google.always(On::Appends, Fault::Slow(Duration::from_millis(200)));
+    let lead = named("First", &json!({}));
+    let first = service.submit(&lead);
+    let rest = async {
+        soon(google.until(|seen| seen.calls.len() >= 4)).await;
+        let leads: Vec<_> = (0..4).map(|it| named(&format!("Lead {it}"), &json!({}))).collect();
+        let sent = futures_util::future::join_all(leads.iter().map(|lead| service.submit(lead)));
+        google.mend();
+        google.next(On::Appends, Fault::Status(400));
+        sent.await
+    };
+    let (_, answers) = tokio::join!(first, rest);
+    assert!(answers.iter().all(|(status, _)| *status == 200));
+    soon(async {
+        while google.records("Leads").len() < 5 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tab_that_is_renamed_is_followed_and_an_odd_name_is_no_trouble() {
+    let google = Google::start().await;
+    let service = service(&google, &[("LEAD_INTAKE__DESTINATIONS__SHEET__TAB", "It's #1? 100%/A")]).await;
+    service.accepted(&ada()).await;
+    assert_eq!(google.records("It's #1? 100%/A").len(), 1);
+    google.edit("It's #1? 100%/A", |tab| tab.title = "Renamed".to_owned());
+    let id = service.accepted(&named("Second", &json!({}))).await;
+    service.until_state(&id, "sheet", "delivered").await;
+    assert_eq!(google.records("Renamed").len(), 2);
+    assert_eq!(google.tabs(), ["Sheet1", "Renamed"]);
+}
+
+#[tokio::test]
+async fn a_crash_in_mid_append_leaves_one_row() {
+    let google = Google::start().await;
+    google.next(On::Appends, Fault::ApplyThenHang);
+    let mut service = service(&google, &[("LEAD_INTAKE__INTAKE__DEADLINE", "200ms")]).await;
+    let id = service.accepted(&ada()).await;
+    soon(google.until(|seen| seen.count(Kind::Append) == 1)).await;
+    service.kill().await;
+    let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    assert_eq!(store.execute("UPDATE deliveries SET due_at = 0 WHERE state = 'pending'", []).unwrap(), 1);
+    drop(store);
+    let again = service.again().await;
+    let delivery = again.until_state(&id, "sheet", "delivered").await;
+    assert_eq!(delivery["history"][0]["code"], "lost");
+    assert_eq!((ids(&google), google.seen().count(Kind::Append)), (vec![id], 1));
+}
+
+#[tokio::test]
+async fn without_consent_the_owner_s_sheet_still_gets_the_lead() {
+    let google = Google::start().await;
+    let service = service(&google, &[("CRM_WEBHOOK_URL", "https://crm.test/x")]).await;
+    let mut lead = ada();
+    lead["consent_given"] = json!(false);
+    let id = service.accepted(&lead).await;
+    let row = google.records("Leads").remove(0);
+    assert_eq!(
+        (row["id"].as_str(), row["consent_given"].as_str(), row["crm_synced"].as_str()),
+        (id.as_str(), "FALSE", "FALSE")
+    );
+    assert_eq!(service.delivery(&id, "crm").await["state"], "withheld");
+}
+
+#[tokio::test]
+async fn while_the_store_cannot_commit_the_sheet_keeps_the_lead_with_a_mark_until_it_can() {
+    let google = Google::start().await;
+    let service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms")]).await;
+    let held = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let id = service.accepted(&ada()).await;
+    let row = google.records("Leads").remove(0);
+    let mark: Value = serde_json::from_str(&row["lead_intake_mark"]).unwrap();
+    assert_eq!((mark["id"].as_str(), mark["email"].as_str()), (Some(id.as_str()), Some("ada@example.com")));
+    held.execute_batch("ROLLBACK").unwrap();
+    let delivery = service.until_state(&id, "sheet", "delivered").await;
+    assert_eq!(delivery["receipt"]["remote_id"], "Leads!A2");
+    soon(google.until(|seen| seen.calls.iter().any(|call| call.path.contains("values:batchUpdate")))).await;
+    soon(async {
+        while google.records("Leads").remove(0).get("lead_intake_mark").is_some_and(|mark| !mark.is_empty()) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(ids(&google), [id]);
+}
