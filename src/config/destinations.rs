@@ -1,5 +1,7 @@
 //! `[destinations.NAME]`: what every destination takes, and what its type takes.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 
 use super::place::{Path, Place};
@@ -10,7 +12,7 @@ use super::tree::{Node, Value};
 use super::typed::fields_of;
 use crate::destination::registry::{Parsed, TYPES};
 use crate::destination::{LaneSettings, SettingProblem, Start};
-use crate::destination::{google_sheets, webhook};
+use crate::destination::{email, google_sheets, webhook};
 use crate::id::DestinationName;
 
 /// A destination as it is configured.
@@ -31,20 +33,32 @@ pub(super) struct Defaults {
     pub(super) known: Node,
 }
 
+/// Whether any destination is a mail, so that `[mail]` is needed.
+pub(super) fn need_mail(section: Option<&Node>, defaults: &Defaults) -> bool {
+    let tables = section.and_then(Node::entries).into_iter().flatten();
+    let kind = |name: &str, table: &Node| {
+        let own = table.get(&Path::of("type")).cloned();
+        own.or_else(|| defaults.known.get(&Path::of(name).join("type")).cloned())
+    };
+    tables.into_iter().any(|(name, table)| kind(name, table).is_some_and(|kind| kind.text() == Some("email")))
+}
+
 /// Reads every destination.
 pub(super) fn destinations(
     section: Option<&Node>,
     defaults: &Defaults,
+    mail: Option<&Arc<email::Mail>>,
     problems: &mut Vec<Problem>,
 ) -> Vec<Configured> {
     let tables = section.and_then(Node::entries).into_iter().flatten();
-    tables.filter_map(|(name, table)| destination(name, table, defaults, problems)).collect()
+    tables.filter_map(|(name, table)| destination(name, table, defaults, mail, problems)).collect()
 }
 
 fn destination(
     name: &str,
     given: &Node,
     defaults: &Defaults,
+    mail: Option<&Arc<email::Mail>>,
     problems: &mut Vec<Problem>,
 ) -> Option<Configured> {
     let at = Path::of("destinations").join(name);
@@ -92,7 +106,7 @@ fn destination(
     base.remove(&Path::of("type"));
     let mut whole = base.clone();
     whole.lay(&merged);
-    let reader = Reader { at: &at, whole, base: &base };
+    let reader = Reader { at: &at, whole, base: &base, mail };
     let lane = reader.lane(kind, problems);
     let parsed = reader.typed(kind, problems);
     Some(Configured { name: parsed_name.ok()?, lane: lane?, parsed: parsed? })
@@ -102,6 +116,7 @@ struct Reader<'a> {
     at: &'a Path,
     whole: Node,
     base: &'a Node,
+    mail: Option<&'a Arc<email::Mail>>,
 }
 
 impl Reader<'_> {
@@ -125,6 +140,13 @@ impl Reader<'_> {
 
     fn typed(&self, kind: &str, problems: &mut Vec<Problem>) -> Option<Parsed> {
         match kind {
+            "email" => match self.mail {
+                Some(mail) => self.parse::<email::Settings, _>(problems, |it| {
+                    it.parse(Arc::clone(mail)).map(|parsed| Parsed::Email(Box::new(parsed)))
+                }),
+                // What is wrong with `[mail]` has been said.
+                None => None,
+            },
             "google_sheets" => self.parse::<google_sheets::Settings, _>(problems, |it| {
                 it.parse().map(|parsed| Parsed::GoogleSheets(Box::new(parsed)))
             }),

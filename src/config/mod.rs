@@ -19,15 +19,19 @@ pub use load::Inputs;
 pub use place::Place;
 pub use problems::{Problem, Problems};
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use self::destinations::Defaults;
 use self::place::Path;
 use self::tree::{Node, Value};
+use crate::destination::email;
 use crate::http::Forms;
 use crate::id::FormName;
 use crate::lead::validate::FormRules;
 use crate::secret::Secret;
+use crate::units::SettingProblem;
 use crate::{http, intake, store, telemetry};
 
 /// Every option with its default; `lead-intake` carries it.
@@ -97,8 +101,10 @@ pub fn load(inputs: &Inputs) -> Result<Config, Problems> {
     let operator = read(&whole, "operator", &built_in, &mut problems);
     let log = read(&whole, "log", &built_in, &mut problems);
     let forms = forms(whole.get(&Path::of("forms")), &mut problems);
-    let destinations =
-        destinations::destinations(whole.get(&Path::of("destinations")), &defaults, &mut problems);
+    let section = whole.get(&Path::of("destinations"));
+    let is_wanted = given.get(&Path::of("mail")).is_some() || destinations::need_mail(section, &defaults);
+    let mail = is_wanted.then(|| mail(&whole, &built_in, &mut problems)).flatten().map(Arc::new);
+    let destinations = destinations::destinations(section, &defaults, mail.as_ref(), &mut problems);
     checked(server.as_ref(), http::Settings::problems, "server", &whole, &mut problems);
     checked(store.as_ref(), store::Settings::problems, "store", &whole, &mut problems);
     checked(log.as_ref(), telemetry::Settings::problems, "log", &whole, &mut problems);
@@ -131,16 +137,29 @@ fn read<T: serde::de::DeserializeOwned>(
 /// Adds what a section has to say about values that fit their types and yet cannot be used.
 fn checked<T>(
     section: Option<&T>,
-    check: fn(&T) -> Vec<crate::destination::SettingProblem>,
+    check: fn(&T) -> Vec<SettingProblem>,
     name: &str,
     whole: &Node,
     problems: &mut Vec<Problem>,
 ) {
     for wrong in section.map(check).unwrap_or_default() {
-        let path = Path::of(name).join(&wrong.key);
-        let place = whole.get(&path).map_or(Place::BuiltIn, |node| node.place.clone());
-        problems.push(Problem::new(&path, place, wrong.message).hint(wrong.hint));
+        add(wrong, name, whole, problems);
     }
+}
+
+fn add(wrong: SettingProblem, name: &str, whole: &Node, problems: &mut Vec<Problem>) {
+    let path = Path::of(name).join(&wrong.key);
+    let place = whole.get(&path).map_or(Place::BuiltIn, |node| node.place.clone());
+    problems.push(Problem::new(&path, place, wrong.message).hint(wrong.hint));
+}
+
+/// `[mail]`, believed.
+fn mail(whole: &Node, built_in: &Node, problems: &mut Vec<Problem>) -> Option<email::Mail> {
+    let settings: email::MailSettings = read(whole, "mail", built_in, problems)?;
+    settings
+        .parse()
+        .map_err(|wrong| wrong.into_iter().for_each(|wrong| add(wrong, "mail", whole, problems)))
+        .ok()
 }
 
 fn forms(section: Option<&Node>, problems: &mut Vec<Problem>) -> Forms {

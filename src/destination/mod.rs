@@ -3,6 +3,7 @@
 //! Implementations never import each other, never touch the store, and never decide on retries: they
 //! say what happened, in the words of [`Fault`](crate::delivery::Fault).
 
+pub mod email;
 pub mod google_sheets;
 pub mod handoff;
 pub mod registry;

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use super::{Destination, FallbackHome, google_sheets, webhook};
+use super::{Destination, FallbackHome, email, google_sheets, webhook};
 use crate::net::Net;
 
 /// The words that `type` may be.
-pub const TYPES: [&str; 2] = ["google_sheets", "webhook"];
+pub const TYPES: [&str; 3] = ["email", "google_sheets", "webhook"];
 
 /// The settings of a destination, believed.
 pub enum Parsed {
+    /// A mail.
+    Email(Box<email::Parsed>),
     /// A spreadsheet at Google.
     GoogleSheets(Box<google_sheets::Parsed>),
     /// A webhook.
@@ -39,7 +41,7 @@ impl Parsed {
     /// Whether it is a CRM or webhook: what `crm_synced` in the sheet speaks of.
     pub fn is_crm(&self) -> bool {
         match self {
-            Self::GoogleSheets(_) => false,
+            Self::Email(_) | Self::GoogleSheets(_) => false,
             Self::Webhook(_) => true,
         }
     }
@@ -47,6 +49,9 @@ impl Parsed {
     /// Builds the destination. Nothing is connected yet.
     pub fn build(self, tools: &Tools) -> Built {
         match self {
+            Self::Email(parsed) => {
+                Built { destination: Arc::new(email::Email::new(*parsed)), fallback: None }
+            }
             Self::GoogleSheets(parsed) => {
                 let sheet = Arc::new(google_sheets::GoogleSheets::new(&parsed, tools.tracker.clone()));
                 Built {

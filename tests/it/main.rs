@@ -4,6 +4,7 @@
 mod architecture;
 mod config;
 mod delivery;
+mod destination_email;
 mod destination_google_sheets;
 mod destination_webhook;
 mod fallback;

@@ -36,6 +36,8 @@ pub(crate) struct Service {
     lines: watch::Receiver<usize>,
     client: reqwest::Client,
     variables: BTreeMap<String, String>,
+    /// Files that the configuration names; kept as long as the service.
+    pub(crate) beside: Option<tempfile::TempDir>,
 }
 
 impl Service {
@@ -69,6 +71,7 @@ impl Service {
             lines: lines_seen,
             client: client(),
             variables,
+            beside: None,
         };
         let line = service.until_logged("listening").await;
         service.address = line["address"].as_str().unwrap().to_owned();
