@@ -118,6 +118,11 @@ impl App {
         self.address
     }
 
+    /// Where leads are kept.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
     /// Ends in order: nothing new comes in; open requests and attempts end on their own up to the limit;
     /// then what is queued and unsent is released, the rest settles as unknown, and the store closes.
     pub async fn stop(self) {

@@ -20,6 +20,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod destination;
 pub mod dispatch;
 pub mod http;

@@ -1,4 +1,4 @@
-//! `lead-intake leads list · show · consent`
+//! `lead-intake leads list · show · import · consent`
 
 use clap::Subcommand;
 use serde_json::json;
@@ -30,6 +30,8 @@ pub(super) enum Leads {
         /// lead_…
         id: LeadId,
     },
+    /// Brings leads into the store that the sheet kept while it could not commit
+    Import,
     /// Records consent that was given later, and sends what was withheld
     Consent {
         /// lead_…
@@ -42,8 +44,12 @@ pub(super) enum Leads {
 
 impl Leads {
     pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        if matches!(self, Self::Import) {
+            return super::import::run(common).await;
+        }
         let store = common.store().await?;
         let ended = match self {
+            Self::Import => Ok(()),
             Self::List { form, since, until, limit } => {
                 let filter = LeadFilter { form, since, until, limit: Some(limit) };
                 list(common, &store.leads(filter).await?)

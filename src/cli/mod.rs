@@ -4,7 +4,10 @@
 
 mod check;
 mod deliveries;
+#[cfg(feature = "demo")]
+mod demo;
 mod health;
+mod import;
 mod leads;
 mod migrate;
 mod serve;
@@ -47,6 +50,9 @@ struct Common {
 enum What {
     /// Runs the service (also without any command)
     Serve(serve::Serve),
+    /// Runs the service against local stand-ins of every vendor, with a page to try it on
+    #[cfg(feature = "demo")]
+    Demo(demo::Demo),
     /// Finds every problem of the configuration
     Check(check::Check),
     /// Asks a running service how it is; for a container's health check
@@ -90,6 +96,8 @@ pub fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         match what.unwrap_or(What::Serve(serve::Serve::default())) {
             What::Serve(serve) => serve.run(&common).await,
+            #[cfg(feature = "demo")]
+            What::Demo(demo) => demo.run().await,
             What::Check(check) => check.run(&common).await,
             What::Health(health) => health.run(&common).await,
             What::Leads(leads) => leads.run(&common).await,

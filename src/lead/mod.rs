@@ -119,6 +119,17 @@ impl Lead {
     }
 }
 
+impl Lead {
+    /// The digest of the submission that the lead came from: without the times that the server set where
+    /// the client had given none.
+    pub fn digest(&self) -> Digest {
+        let mut submitted = self.submitted.clone();
+        submitted.submitted_at = submitted.submitted_at.filter(|at| *at != self.received_at);
+        submitted.consent_timestamp = submitted.consent_timestamp.filter(|at| *at != self.received_at);
+        submitted.digest()
+    }
+}
+
 /// SHA-256 over a submission's parsed fields: two bodies are the same when their digests are. Fields
 /// that the server sets are not part of it, and the order of an object's keys does not count.
 pub type Digest = [u8; 32];

@@ -363,3 +363,31 @@ async fn while_the_store_cannot_commit_the_sheet_keeps_the_lead_with_a_mark_unti
     .await;
     assert_eq!(ids(&google), [id]);
 }
+
+#[tokio::test]
+async fn a_lead_whose_process_died_before_the_store_had_it_is_imported_from_its_mark() {
+    let google = Google::start().await;
+    let mut service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms")]).await;
+    let held = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let key = [("Idempotency-Key", "k")];
+    let (status, body) = service.submit_with(&ada(), &key).await;
+    assert_eq!(status, 200);
+    service.kill().await;
+    drop(held);
+    let id = body["id"].as_str().unwrap();
+    assert_eq!(service.cli(&["leads", "show", id]).await.0, 1, "the store never had it");
+    let (code, text) = service.cli(&["leads", "import"]).await;
+    assert_eq!((code, text.as_str()), (0, "1 leads entered the store; 0 were there already.\n"));
+    assert_eq!(service.delivery(id, "sheet").await["state"], "delivered");
+    assert_eq!(google.records("Leads").remove(0)["lead_intake_mark"], "");
+    let (_, text) = service.cli(&["leads", "import"]).await;
+    assert_eq!(text, "0 leads entered the store; 0 were there already.\n");
+    let again = service.again().await;
+    assert_eq!(
+        again.submit_with(&ada(), &key).await,
+        (200, json!({"success": true, "id": id})),
+        "the client's repeat"
+    );
+    assert_eq!(google.records("Leads").len(), 1);
+}

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where and stop")]
 
 mod architecture;
+mod canary;
 mod config;
 mod delivery;
+mod demo;
 mod destination_email;
 mod destination_google_sheets;
 mod destination_webhook;

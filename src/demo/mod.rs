@@ -1,0 +1,211 @@
+//! `lead-intake demo`: the real service against stand-ins of every vendor, and a page to try it on.
+//!
+//! Everything runs on the loopback and in a temporary folder; nothing is left behind.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Html;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use stand_ins::google::{self, Google};
+use stand_ins::hook::{self, Hook};
+use stand_ins::smtp::{self, Smtp};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{App, StartError};
+use crate::clock::Clock;
+use crate::config::{Config, Inputs, Problems, load};
+use crate::store::{LeadFilter, LeadRecord, Store};
+use crate::telemetry;
+
+/// How many leads the page shows.
+const SHOWN: u32 = 12;
+
+/// Who in the demo reads the notifications.
+const TEAM: &str = "sales@your-company.example";
+
+/// Why the demo cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// The temporary folder or a port.
+    #[error("the demo needs a temporary folder and free ports on the loopback")]
+    Io(#[from] std::io::Error),
+    /// The service.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Our own configuration of it.
+    #[error(transparent)]
+    Configuration(#[from] Problems),
+}
+
+/// The vendors.
+struct Vendors {
+    google: Google,
+    smtp: Smtp,
+    hook: Hook,
+}
+
+/// The running demo.
+pub struct Demo {
+    app: App,
+    address: SocketAddr,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    _folder: tempfile::TempDir,
+}
+
+#[derive(Clone)]
+struct Shared {
+    vendors: Arc<Vendors>,
+    store: Arc<dyn Store>,
+    page: Arc<str>,
+}
+
+impl Demo {
+    /// Starts the stand-ins, the service and the page. `port` is the page's; 0 is any.
+    ///
+    /// # Errors
+    /// No temporary folder, or no free port.
+    pub async fn start(port: u16) -> Result<Self, DemoError> {
+        let folder = tempfile::tempdir()?;
+        let vendors = Arc::new(Vendors {
+            google: Google::start().await,
+            smtp: Smtp::start(smtp::Mode::Plain).await,
+            hook: Hook::start().await,
+        });
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let address = listener.local_addr()?;
+        let config = config(&vendors, folder.path(), address)?;
+        telemetry::start(&config.log);
+        let app = App::start(config, Clock::system()).await?;
+
+        let page = include_str!("page.html").replace("SERVICE", &format!("http://{}", app.address()));
+        let shared = Shared { vendors, store: Arc::clone(app.store()), page: page.into() };
+        let routes = Router::new()
+            .route("/", get(|State(shared): State<Shared>| async move { Html(shared.page.to_string()) }))
+            .route("/state", get(state))
+            .route("/vendors/{name}/{how}", post(switch))
+            .with_state(shared);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let until = stop.clone();
+        tasks.spawn(async move {
+            let _ = axum::serve(listener, routes).with_graceful_shutdown(until.cancelled_owned()).await;
+        });
+        Ok(Self { app, address, tasks, stop, _folder: folder })
+    }
+
+    /// The page's address.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Ends everything.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.app.stop().await;
+    }
+}
+
+/// The configuration that an operator would write for these vendors, with waits that a person can watch.
+fn config(vendors: &Vendors, folder: &std::path::Path, page: SocketAddr) -> Result<Config, Problems> {
+    let database = format!("sqlite://{}", folder.join("lead-intake.db").display());
+    let retry = "2s, 4s, 8s, 8s, 8s, 8s, 8s, 8s, 8s, 8s, 8s, 8s";
+    let mut variables: BTreeMap<String, String> = [
+        ("BIND", "127.0.0.1:0"),
+        ("DATABASE_URL", &database),
+        ("ALLOWED_ORIGINS", &format!("http://{page}")),
+        ("RUST_LOG", "warn"),
+        ("GOOGLE_SHEETS_ID", &vendors.google.spreadsheet_id()),
+        ("GOOGLE_CREDENTIALS_JSON", &vendors.google.credentials()),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__BASE_URL", &vendors.google.base_url()),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__LOOK_AFTER", "5s"),
+        ("SMTP_URL", &vendors.smtp.url()),
+        ("EMAIL_FROM", "Your Company <hello@your-company.example>"),
+        ("EMAIL_NOTIFY_TO", TEAM),
+        ("CRM_WEBHOOK_URL", &vendors.hook.url()),
+        ("LEAD_INTAKE__INTAKE__DEADLINE", "3s"),
+        ("LEAD_INTAKE__SERVER__SHUTDOWN_TIMEOUT", "1s"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    for name in ["SHEET", "NOTIFICATION", "CONFIRMATION", "CRM"] {
+        variables.insert(format!("LEAD_INTAKE__DESTINATIONS__{name}__RETRY"), retry.to_owned());
+        variables.insert(format!("LEAD_INTAKE__DESTINATIONS__{name}__PROBE"), "3s".to_owned());
+    }
+    load(&Inputs { variables, ..Inputs::default() })
+}
+
+/// Everything that the page shows.
+async fn state(State(shared): State<Shared>) -> Json<Value> {
+    let Vendors { google, smtp, hook } = shared.vendors.as_ref();
+    let filter = LeadFilter { limit: Some(SHOWN), ..LeadFilter::default() };
+    let leads = shared.store.leads(filter).await.unwrap_or_default();
+    let mails: Vec<_> = smtp
+        .mails()
+        .iter()
+        .map(|mail| {
+            json!({
+                "team": mail.recipients.iter().any(|to| to == TEAM),
+                "to": mail.recipients.join(", "),
+                "subject": mail.header("subject"),
+                "html": mail.part("text/html"),
+            })
+        })
+        .collect();
+    let calls: Vec<_> = hook
+        .calls()
+        .iter()
+        .map(|call| json!({"lead": call.body["id"], "name": call.body["name"], "answered": call.answered, "body": call.body}))
+        .collect();
+    Json(json!({
+        "leads": leads.iter().map(lead).collect::<Vec<_>>(),
+        "sheet": google.rows("Leads"),
+        "mails": mails,
+        "calls": calls,
+        "down": {"sheet": google.is_broken(), "mail": smtp.is_broken(), "webhook": hook.script().is_planned()},
+    }))
+}
+
+fn lead(record: &LeadRecord) -> Value {
+    let now = Clock::system().now();
+    let deliveries = record.deliveries.iter().map(|delivery| {
+        let due = delivery.due_at.map(|due| crate::clock::until(now, due).as_secs());
+        let attempts: Vec<_> = delivery
+            .history
+            .iter()
+            .map(
+                |attempt| json!({"outcome": attempt.outcome, "code": attempt.code, "detail": attempt.detail}),
+            )
+            .collect();
+        json!({
+            "destination": delivery.id.destination, "state": delivery.state, "due": due,
+            "attempts": attempts, "receipt": delivery.receipt,
+        })
+    });
+    json!({"id": record.lead.id, "name": record.lead.submitted.name, "deliveries": deliveries.collect::<Vec<_>>()})
+}
+
+/// Takes a vendor down or up.
+async fn switch(State(shared): State<Shared>, Path((name, how)): Path<(String, String)>) -> StatusCode {
+    let Vendors { google, smtp, hook } = shared.vendors.as_ref();
+    match (name.as_str(), how.as_str()) {
+        ("sheet", "down") => google.always(google::On::Any, google::Fault::Status(503)),
+        ("sheet", "up") => google.mend(),
+        ("mail", "down") => {
+            smtp.always(smtp::Stage::Greeting, smtp::What::Say("421 4.3.2 down for maintenance"))
+        }
+        ("mail", "up") => smtp.mend(),
+        ("webhook", "down") => hook.script().always(hook::Fault::status(503)),
+        ("webhook", "up") => hook.script().mend(),
+        _ => return StatusCode::NOT_FOUND,
+    }
+    StatusCode::NO_CONTENT
+}
