@@ -59,12 +59,12 @@ pub(super) async fn run(common: &Common) -> Result<(), Failure> {
                     }
                     Accepted::Repeat => cleared.push(id),
                     Accepted::Conflict => {
-                        trouble.push(format!("{id}: another submission has this id; compare them by hand"))
+                        trouble.push(format!("{id}: another submission has this id; compare them by hand"));
                     }
                 }
             }
             Err(_) => {
-                trouble.push("a mark in the sheet is no lead any more; somebody has changed it".to_owned())
+                trouble.push("a mark in the sheet is no lead any more; somebody has changed it".to_owned());
             }
         }
     }

@@ -200,7 +200,7 @@ async fn switch(State(shared): State<Shared>, Path((name, how)): Path<(String, S
         ("sheet", "down") => google.always(google::On::Any, google::Fault::Status(503)),
         ("sheet", "up") => google.mend(),
         ("mail", "down") => {
-            smtp.always(smtp::Stage::Greeting, smtp::What::Say("421 4.3.2 down for maintenance"))
+            smtp.always(smtp::Stage::Greeting, smtp::What::Say("421 4.3.2 down for maintenance"));
         }
         ("mail", "up") => smtp.mend(),
         ("webhook", "down") => hook.script().always(hook::Fault::status(503)),

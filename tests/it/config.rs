@@ -144,3 +144,10 @@ async fn check_says_everything_and_ends_with_1() {
     let usage = binary(folder.path(), &[]).arg("srve").output().await.unwrap();
     assert_eq!(usage.status.code(), Some(2));
 }
+
+#[test]
+fn the_example_is_a_configuration_but_for_the_key_that_it_names() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/example.toml");
+    let said = wrong(&[("LEAD_INTAKE_CONFIG", path)]);
+    assert!(said.contains("has a problem.") && said.contains("destinations.sheet.credentials"), "{said}");
+}
