@@ -10,6 +10,7 @@ mod destination_email;
 mod destination_google_sheets;
 mod destination_webhook;
 mod fallback;
+mod machine;
 mod service;
 mod store;
 mod submit;
