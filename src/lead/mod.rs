@@ -137,42 +137,85 @@ pub type Digest = [u8; 32];
 impl NewLead {
     /// The digest that tells a repeat from another submission under the same key.
     pub fn digest(&self) -> Digest {
-        let value = serde_json::to_value(self).expect("a lead is plain data");
+        let Self {
+            email,
+            name,
+            phone,
+            source,
+            submitted_at,
+            timezone,
+            form_name,
+            form_data,
+            consent_given,
+            consent_timestamp,
+        } = self;
+        let Source { url, referrer, utm_source, utm_medium, utm_campaign, utm_content, utm_term, more } =
+            source;
         let mut hash = Context::new(&SHA256);
-        fold(&value, &mut hash);
+        let texts = [
+            Some(email.as_str()),
+            Some(name),
+            phone.as_ref().map(Phone::as_str),
+            Some(url),
+            referrer.as_deref(),
+            utm_source.as_deref(),
+            utm_medium.as_deref(),
+            utm_campaign.as_deref(),
+            utm_content.as_deref(),
+            utm_term.as_deref(),
+            Some(timezone),
+            Some(form_name.as_str()),
+        ];
+        for text in texts {
+            match text {
+                Some(text) => part(&mut hash, b's', text.as_bytes()),
+                None => part(&mut hash, b'0', &[]),
+            }
+        }
+        for time in [submitted_at, consent_timestamp] {
+            match time {
+                Some(time) => part(&mut hash, b't', &time.as_nanosecond().to_be_bytes()),
+                None => part(&mut hash, b'0', &[]),
+            }
+        }
+        part(&mut hash, b'b', &[u8::from(*consent_given)]);
+        fold_object(more, &mut hash);
+        fold_object(form_data, &mut hash);
         let mut digest = [0; 32];
         digest.copy_from_slice(hash.finish().as_ref());
         digest
     }
 }
 
-/// Feeds a value to the hash with object keys in order, each part with its kind and length before it.
+/// Feeds one part to the hash, its kind and length before it.
+fn part(hash: &mut Context, kind: u8, bytes: &[u8]) {
+    hash.update(&[kind]);
+    hash.update(&(bytes.len() as u64).to_be_bytes());
+    hash.update(bytes);
+}
+
+/// Feeds a value to the hash; the order of an object's keys does not count.
 fn fold(value: &Value, hash: &mut Context) {
-    let mut scalar = |kind: u8, text: &str| {
-        hash.update(&[kind]);
-        hash.update(&(text.len() as u64).to_be_bytes());
-        hash.update(text.as_bytes());
-    };
     match value {
-        Value::Null => scalar(b'0', ""),
-        Value::Bool(it) => scalar(b'b', if *it { "1" } else { "0" }),
-        Value::Number(it) => scalar(b'n', &it.to_string()),
-        Value::String(it) => scalar(b's', it),
+        Value::Null => part(hash, b'0', &[]),
+        Value::Bool(it) => part(hash, b'b', &[u8::from(*it)]),
+        Value::Number(it) => part(hash, b'n', it.to_string().as_bytes()),
+        Value::String(it) => part(hash, b's', it.as_bytes()),
         Value::Array(items) => {
-            scalar(b'a', &items.len().to_string());
-            for item in items {
-                fold(item, hash);
-            }
+            part(hash, b'a', &(items.len() as u64).to_be_bytes());
+            items.iter().for_each(|item| fold(item, hash));
         }
-        Value::Object(fields) => {
-            scalar(b'o', &fields.len().to_string());
-            let mut fields: Vec<_> = fields.iter().collect();
-            fields.sort_by_key(|(key, _)| *key);
-            for (key, value) in fields {
-                fold(&Value::String(key.clone()), hash);
-                fold(value, hash);
-            }
-        }
+        Value::Object(fields) => fold_object(fields, hash),
+    }
+}
+
+fn fold_object(fields: &Map<String, Value>, hash: &mut Context) {
+    part(hash, b'o', &(fields.len() as u64).to_be_bytes());
+    let mut fields: Vec<_> = fields.iter().collect();
+    fields.sort_unstable_by_key(|(key, _)| *key);
+    for (key, value) in fields {
+        part(hash, b's', key.as_bytes());
+        fold(value, hash);
     }
 }
 

@@ -91,7 +91,8 @@ impl Readers {
 impl Store for Sqlite {
     async fn accept(&self, entry: Entry) -> Result<Accepted, StoreError> {
         let (now, asked) = (self.now(), Instant::now());
-        self.writer.run(move |db| write::accept(db, &entry, now, asked)).await
+        let draft = write::Draft::new(entry)?;
+        self.writer.run(move |db| write::accept(db, &draft, now, asked)).await
     }
 
     async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claim>, StoreError> {

@@ -20,14 +20,29 @@ pub(super) fn millis(length: Duration) -> i64 {
     i64::try_from(length.as_millis()).unwrap_or(i64::MAX / 4)
 }
 
+/// An entry with everything written out that can be before the writer's turn: the one thread that
+/// writes does nothing that another could.
+pub(super) struct Draft {
+    entry: Entry,
+    id: String,
+    body: String,
+}
+
+impl Draft {
+    pub(super) fn new(entry: Entry) -> Result<Self, StoreError> {
+        let body = to_json(&*entry.lead)?;
+        Ok(Self { id: entry.lead.id.to_string(), body, entry })
+    }
+}
+
 pub(super) fn accept(
     db: &Connection,
-    entry: &Entry,
+    draft: &Draft,
     now: i64,
     asked: Instant,
 ) -> Result<Accepted, StoreError> {
+    let Draft { entry, id, body } = draft;
     let lead = &entry.lead;
-    let body = serde_json::to_string(&**lead).map_err(|error| StoreError::Corrupt(error.to_string()))?;
     let inserted = db
         .prepare_cached(
             "INSERT INTO leads (id, form_name, received_at, digest, crm_planned, body)
@@ -35,7 +50,7 @@ pub(super) fn accept(
         )
         .and_then(|mut insert| {
             insert.execute(params![
-                lead.id.to_string(),
+                id,
                 lead.submitted.form_name.as_str(),
                 lead.received_at.as_millisecond(),
                 entry.digest,

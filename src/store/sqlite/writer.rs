@@ -27,14 +27,18 @@ trait Command: Send {
 }
 
 struct Work<T, F> {
-    work: F,
+    work: Option<F>,
     made: Option<T>,
-    reply: Option<oneshot::Sender<Result<T, StoreError>>>,
+    reply: Option<oneshot::Sender<Reply<T, F>>>,
 }
+
+/// The answer, and the work with all that it owns: freed by the thread that made it, for freeing it here
+/// would make the two wait for each other's allocator.
+type Reply<T, F> = (Result<T, StoreError>, Option<F>);
 
 impl<T: Send, F: FnMut(&Connection) -> Result<T, StoreError> + Send> Command for Work<T, F> {
     fn run(&mut self, db: &Connection) -> Result<(), StoreError> {
-        let work = &mut self.work;
+        let work = self.work.as_mut().ok_or_else(|| StoreError::Corrupt("done already".to_owned()))?;
         let made = catch_unwind(AssertUnwindSafe(|| work(db)));
         self.made = Some(made.map_err(|_| StoreError::Corrupt("a statement panicked".to_owned()))??);
         Ok(())
@@ -46,7 +50,7 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T, StoreError> + Send> Command for
             end.and_then(|()| made.ok_or_else(|| StoreError::Corrupt("nothing was made".to_owned())));
         if let Some(reply) = self.reply.take() {
             // Nobody listens when the caller has gone away; what was done stays done.
-            let _ = reply.send(answer);
+            let _ = reply.send((answer, self.work.take()));
         }
     }
 }
@@ -75,7 +79,7 @@ impl Writer {
         work: impl FnMut(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let command = Box::new(Work { work, made: None, reply: Some(reply) });
+        let command = Box::new(Work { work: Some(work), made: None, reply: Some(reply) });
         let sent = match &*self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             Some(queue) => queue.try_send(command).map_err(|error| match error {
                 TrySendError::Full(_) => "its queue is full",
@@ -84,7 +88,10 @@ impl Writer {
             None => Err("it is closed"),
         };
         sent.map_err(|why| StoreError::Unavailable(why.into()))?;
-        answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("its writer has stopped".into())))
+        match answer.await {
+            Ok((answer, _work)) => answer,
+            Err(_) => Err(StoreError::Unavailable("its writer has stopped".into())),
+        }
     }
 
     /// Finishes what is queued and ends the thread. Blocks.
