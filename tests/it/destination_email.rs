@@ -133,6 +133,7 @@ async fn what_each_answer_means_depends_on_its_stage() {
         (Stage::Data, What::Close, "transient", "smtp_data"),
         (Stage::Dot, What::Say("452 4.3.1 full"), "transient", "smtp_body_452"),
         (Stage::Dot, What::Say("554 5.7.1 spam"), "rejected", "smtp_body_554"),
+        (Stage::Dot, What::Say("530 5.7.0 spam"), "rejected", "smtp_body_530"),
         (Stage::Dot, What::Say("354 what"), "unknown", "smtp_body_354"),
         (Stage::Dot, What::Close, "unknown", "smtp_body"),
     ] {
@@ -257,10 +258,36 @@ async fn a_robot_gets_no_confirmation() {
         ("EMAIL_NOTIFY_TO", "sales@example.com"),
     ])
     .await;
-    let mut lead = ada();
-    lead["email"] = json!("MAILER-DAEMON@example.org");
-    let id = service.accepted(&lead).await;
-    assert_eq!(service.delivery(&id, "confirmation").await["state"], "dead");
+    for robot in ["MAILER-DAEMON@example.org", "noreply+forms@example.org", "HELLO@example.com"] {
+        let mut lead = ada();
+        lead["email"] = json!(robot);
+        let id = service.accepted(&lead).await;
+        assert_eq!(service.delivery(&id, "confirmation").await["state"], "dead", "{robot}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_destination_name_leaves_the_boundary_within_its_limit() {
+    let smtp = Smtp::start(Mode::Plain).await;
+    let name = "N".repeat(40);
+    let set = |key: &str| format!("LEAD_INTAKE__DESTINATIONS__{name}__{key}");
+    let (kind, audience, template, to) = (set("TYPE"), set("AUDIENCE"), set("TEMPLATE"), set("TO"));
+    let url = smtp.url();
+    let service = Service::start(&[
+        ("LEAD_INTAKE__MAIL__SMTP_URL", url.as_str()),
+        ("LEAD_INTAKE__MAIL__FROM", "hello@forms.example.com"),
+        (kind.as_str(), "email"),
+        (audience.as_str(), "team"),
+        (template.as_str(), "notification"),
+        (to.as_str(), "sales@example.com"),
+    ])
+    .await;
+    service.accepted(&ada()).await;
+    let mails = sent(&smtp, 1).await;
+    let kind = mails[0].header("content-type").unwrap();
+    let boundary = kind.split("boundary=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    assert!(boundary.len() <= 70, "{boundary}");
+    assert!(mails[0].part("text/html").is_some());
 }
 
 #[tokio::test]

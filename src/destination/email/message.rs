@@ -55,7 +55,8 @@ pub(super) fn write(
     }
     let body = MultiPart::builder()
         .kind(MultiPartKind::Alternative)
-        .boundary(format!("part_{event}"))
+        // At most 70 characters (RFC 2046 section 5.1.1), however long the destination's name is.
+        .boundary(format!("part_{}", parcel.lead.id))
         .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(texts.text))
         .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(texts.html));
     Ok(builder.multipart(body)?.formatted())

@@ -49,7 +49,9 @@ impl Email {
             Audience::Team => to.clone(),
             Audience::Visitor => {
                 let user = visitor.user().to_ascii_lowercase();
-                if visitor == mail.from.email || ROBOTS.contains(&user.as_str()) {
+                let mailbox = user.split('+').next().unwrap_or_default();
+                let is_ours = visitor.to_string().eq_ignore_ascii_case(mail.from.email.as_ref());
+                if is_ours || ROBOTS.contains(&mailbox) {
                     return Err(DeliveryError::rejected(
                         "no_person",
                         "No confirmation is sent to our own sender or to a robot's address, for two robots would write to each other for ever. Cancel this delivery.",

@@ -176,6 +176,8 @@ fn odd(stage: Stage, class: Class, code: u16) -> Failure {
 fn class(stage: Stage, code: Option<u16>, ours: bool) -> Class {
     match (stage, code) {
         (_, Some(421)) => Class::Transient,
+        // A refusal of the whole mail is about the mail, whatever its number.
+        (Stage::Body, Some(500..=599)) => Class::Rejected,
         (_, Some(530 | 534 | 535 | 538)) | (Stage::Auth, Some(500..=599)) => Class::Blocked,
         // The server refuses us, not this mail.
         (Stage::Connect | Stage::StartTls, Some(500..=599)) => Class::Blocked,
