@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use super::Shared;
 use super::answer::refused;
-use crate::delivery::State as DeliveryState;
 use crate::dispatch::gate::Condition;
 
 /// The body of `GET /health`.
@@ -30,8 +29,8 @@ pub(super) async fn health(State(shared): State<Shared>) -> Response {
         destinations.insert(lane.name().to_string(), word(lane.condition()));
     }
     // Deliveries of a destination that is no longer configured wait; somebody should know.
-    for (name, state, _) in shared.store.counts().await.unwrap_or_default() {
-        if state == DeliveryState::Pending && shared.lanes.get(&name).is_none() {
+    for name in shared.store.waited_for().await.unwrap_or_default() {
+        if shared.lanes.get(&name).is_none() {
             destinations.insert(name.to_string(), "removed");
         }
     }

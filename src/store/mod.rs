@@ -65,6 +65,9 @@ pub trait Store: Send + Sync + 'static {
     /// deliveries that freed; `None` when there is no such lead.
     async fn consent(&self, lead: LeadId, at: Timestamp) -> Result<Option<u64>, StoreError>;
 
+    /// The destinations that deliveries wait for. Cheap however many wait: `/health` asks it.
+    async fn waited_for(&self) -> Result<Vec<DestinationName>, StoreError>;
+
     /// How many deliveries of each destination are in each state.
     async fn counts(&self) -> Result<Vec<(DestinationName, State, u64)>, StoreError>;
 

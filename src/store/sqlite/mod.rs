@@ -148,6 +148,10 @@ impl Store for Sqlite {
         self.writer.run(move |db| write::consent(db, lead, at, now)).await
     }
 
+    async fn waited_for(&self) -> Result<Vec<DestinationName>, StoreError> {
+        self.read(read::waited_for).await
+    }
+
     async fn counts(&self) -> Result<Vec<(DestinationName, State, u64)>, StoreError> {
         self.read(read::counts).await
     }

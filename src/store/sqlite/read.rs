@@ -47,6 +47,24 @@ pub(super) fn next_due(db: &Connection, destination: &DestinationName) -> Result
         .map_err(failed)
 }
 
+/// Steps through the index of what is pending from one destination to the next, past all that is between.
+pub(super) fn waited_for(db: &Connection) -> Result<Vec<DestinationName>, StoreError> {
+    let mut select = db
+        .prepare_cached(
+            "WITH RECURSIVE step (name) AS (
+                 SELECT min(destination) FROM deliveries WHERE state = 'pending'
+                 UNION ALL
+                 SELECT (SELECT min(destination) FROM deliveries WHERE state = 'pending' AND destination > step.name)
+                 FROM step WHERE step.name IS NOT NULL
+             )
+             SELECT name FROM step WHERE name IS NOT NULL",
+        )
+        .map_err(failed)?;
+    let names: Vec<String> =
+        select.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(failed)?;
+    names.iter().map(|name| parsed(name)).collect()
+}
+
 pub(super) fn counts(db: &Connection) -> Result<Vec<(DestinationName, State, u64)>, StoreError> {
     let mut select = db
         .prepare_cached("SELECT destination, state, count(*) FROM deliveries GROUP BY destination, state")

@@ -222,6 +222,7 @@ async fn everything_survives_a_reopening() {
     assert_eq!(reopened.keep("key", vec![2]).await.unwrap(), [1]);
     assert_eq!(reopened.lead(lead.id).await.unwrap().unwrap().lead, lead);
     assert_eq!(reopened.counts().await.unwrap(), [("crm".parse().unwrap(), State::Pending, 1)]);
+    assert_eq!(reopened.waited_for().await.unwrap(), ["crm".parse().unwrap()]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
