@@ -238,6 +238,8 @@ async fn compare(born_withheld: bool, events: Vec<Event>) {
         }
         let found = store.lead(id.lead).await.unwrap().unwrap().deliveries.remove(0);
         assert_eq!((found.state, found.attempts), (model.state, model.attempts), "{model:?}");
+        let waits = store.waited_for().await.unwrap();
+        assert_eq!(waits.len(), usize::from(model.state == State::Pending), "{model:?}");
         let numbers: BTreeMap<_, _> =
             found.history.iter().map(|attempt| (attempt.number, attempt.outcome)).collect();
         assert_eq!(numbers.len(), found.history.len(), "an attempt is written once");
