@@ -19,6 +19,7 @@ pub enum Kind {
 #[derive(Clone, Debug)]
 pub(super) enum Call {
     Get { ranges: Vec<String> },
+    ValuesGet { range: String, typed: bool },
     BatchGet { ranges: Vec<String>, typed: bool },
     Append { range: String, insert: bool, body: Value },
     Update { range: String, body: Value },
@@ -66,10 +67,7 @@ impl Call {
             }
             ("GET", _) => {
                 let range = decoded(rest.strip_prefix("/values/")?);
-                Some(Self::BatchGet {
-                    ranges: vec![range],
-                    typed: one("valueRenderOption") == "UNFORMATTED_VALUE",
-                })
+                Some(Self::ValuesGet { range, typed: one("valueRenderOption") == "UNFORMATTED_VALUE" })
             }
             ("PUT", _) if raw() => {
                 Some(Self::Update { range: decoded(rest.strip_prefix("/values/")?), body })
@@ -91,7 +89,7 @@ impl Call {
 
     pub(super) fn kind(&self) -> Kind {
         match self {
-            Self::Get { .. } | Self::BatchGet { .. } => Kind::Read,
+            Self::Get { .. } | Self::ValuesGet { .. } | Self::BatchGet { .. } => Kind::Read,
             Self::Append { .. } => Kind::Append,
             _ => Kind::Write,
         }
@@ -123,6 +121,7 @@ impl Book {
     pub(super) fn apply(&mut self, call: &Call) -> Result<Value, Refusal> {
         match call {
             Call::Get { ranges } => self.get(ranges),
+            Call::ValuesGet { range, typed } => self.read(range, *typed),
             Call::BatchGet { ranges, typed } => {
                 let answers =
                     ranges.iter().map(|range| self.read(range, *typed)).collect::<Result<Vec<_>, _>>()?;
@@ -140,34 +139,55 @@ impl Book {
                 Ok(json!({"spreadsheetId": self.id, "clearedRange": range}))
             }
             Call::ValuesBatchUpdate { body } => {
-                let parts = body["data"].as_array().cloned().unwrap_or_default();
-                let mut draft = self.clone();
-                let mut answers = Vec::new();
-                for part in parts {
-                    answers.push(draft.update(part["range"].as_str().unwrap_or_default(), &part)?);
-                }
-                *self = draft;
-                Ok(
-                    json!({"spreadsheetId": self.id, "totalUpdatedCells": answers.len(), "responses": answers}),
-                )
+                let parts = body["data"].as_array().map_or(&[][..], Vec::as_slice);
+                let answers = self.all_or_nothing(parts, |book, _, part| {
+                    book.update(part["range"].as_str().unwrap_or_default(), part)
+                })?;
+                let sum = |name: &str| answers.iter().filter_map(|answer| answer[name].as_u64()).sum::<u64>();
+                Ok(json!({
+                    "spreadsheetId": self.id, "totalUpdatedRows": sum("updatedRows"),
+                    "totalUpdatedCells": sum("updatedCells"), "responses": answers,
+                }))
             }
             Call::BatchUpdate { body } => {
-                let requests = body["requests"].as_array().cloned().unwrap_or_default();
-                let mut draft = self.clone();
-                let mut replies = Vec::new();
-                for (position, request) in requests.iter().enumerate() {
+                let requests = body["requests"].as_array().map_or(&[][..], Vec::as_slice);
+                if requests.is_empty() {
+                    return Err(refusal(400, "Must specify at least one request."));
+                }
+                let replies = self.all_or_nothing(requests, |book, position, request| {
                     let (name, what) = request
                         .as_object()
                         .and_then(|request| request.iter().next())
-                        .ok_or_else(|| refusal(400, "Invalid requests: empty"))?;
+                        .ok_or_else(|| refusal(400, &format!("Invalid requests[{position}]: empty")))?;
                     let wrong =
                         |why: String| refusal(400, &format!("Invalid requests[{position}].{name}: {why}"));
-                    replies.push(draft.one(name, what).map_err(wrong)?);
-                }
-                *self = draft;
+                    book.one(name, what).map_err(wrong)
+                })?;
                 Ok(json!({"spreadsheetId": self.id, "replies": replies}))
             }
         }
+    }
+
+    /// Does every part of a batch, or none. A part that is refused changes nothing by itself, so a
+    /// batch of one needs no copy of the spreadsheet to go back to.
+    fn all_or_nothing(
+        &mut self,
+        parts: &[Value],
+        mut each: impl FnMut(&mut Self, usize, &Value) -> Result<Value, Refusal>,
+    ) -> Result<Vec<Value>, Refusal> {
+        let before = (parts.len() > 1).then(|| self.clone());
+        let done = parts.iter().enumerate().map(|(at, part)| each(self, at, part)).collect();
+        if let (Err(_), Some(before)) = (&done, before) {
+            *self = before;
+        }
+        done
+    }
+
+    /// Whether a tab may grow to this size, beside the others.
+    fn room(&self, sheet_id: Option<i64>, rows: usize, columns: usize) -> Result<(), String> {
+        let others = self.tabs.iter().filter(|tab| Some(tab.sheet_id) != sheet_id);
+        let cells = others.map(|tab| tab.row_count * tab.column_count).sum::<usize>();
+        grid::has_room(cells, rows, columns)
     }
 
     fn find(&mut self, range: &str) -> Result<(&mut Tab, Area), Refusal> {
@@ -223,31 +243,32 @@ impl Book {
         Ok(answer)
     }
 
-    fn values(&self, body: &Value) -> Result<Vec<Vec<Value>>, Refusal> {
+    fn values(body: &Value) -> Result<Vec<Vec<Value>>, Refusal> {
         let values: Vec<Vec<Value>> = serde_json::from_value(body["values"].clone())
             .map_err(|_| refusal(400, "Invalid value at 'data.values'"))?;
-        let cells = self.tabs.iter().map(|tab| tab.row_count * tab.column_count).sum();
-        grid::fits(&values, cells).map_err(|why| refusal(400, &why))?;
+        grid::fits(values.iter().flatten()).map_err(|why| refusal(400, &why))?;
         Ok(values)
     }
 
     fn append(&mut self, range: &str, insert: bool, body: &Value) -> Result<Value, Refusal> {
-        let values = self.values(body)?;
+        let values = Self::values(body)?;
         let id = self.id.clone();
         let (tab, area) = self.find(range)?;
         let table = tab.table(area);
         let (row, column) = table.map_or((area.rows.0, area.columns.0), |table| {
             (table.rows.1.unwrap_or_default(), table.columns.0)
         });
-        let width = values.iter().map(Vec::len).max().unwrap_or(0);
-        if column + width > tab.column_count {
-            tab.column_count = column + width;
-        }
-        if insert && table.is_some() {
+        let (sheet_id, width) = (tab.sheet_id, values.iter().map(Vec::len).max().unwrap_or(0));
+        let is_insert = insert && table.is_some();
+        let columns = tab.column_count.max(column + width);
+        let rows =
+            if is_insert { tab.row_count + values.len() } else { tab.row_count.max(row + values.len()) };
+        self.room(Some(sheet_id), rows, columns).map_err(|why| refusal(400, &why))?;
+        let (tab, _) = self.find(range)?;
+        if is_insert {
             tab.insert_rows(row, values.len());
-        } else {
-            tab.row_count = tab.row_count.max(row + values.len());
         }
+        (tab.row_count, tab.column_count) = (rows, columns);
         let count = values.len();
         for (down, cells) in values.into_iter().enumerate() {
             cells
@@ -267,7 +288,7 @@ impl Book {
     }
 
     fn update(&mut self, range: &str, body: &Value) -> Result<Value, Refusal> {
-        let values = self.values(body)?;
+        let values = Self::values(body)?;
         let id = self.id.clone();
         let (tab, area) = self.find(range)?;
         let (rows, width) = (values.len(), values.iter().map(Vec::len).max().unwrap_or(0));
@@ -315,7 +336,9 @@ impl Book {
             let size = |name: &str, default: u64| {
                 usize::try_from(properties["gridProperties"][name].as_u64().unwrap_or(default)).unwrap_or(1)
             };
-            let tab = Tab::new(self.next_sheet_id, &title, size("rowCount", 1_000), size("columnCount", 26));
+            let (rows, columns) = (size("rowCount", 1_000), size("columnCount", 26));
+            self.room(None, rows, columns)?;
+            let tab = Tab::new(self.next_sheet_id, &title, rows, columns);
             self.next_sheet_id += 1;
             let reply = json!({"addSheet": {"properties": tab.properties(self.tabs.len())}});
             self.tabs.push(tab);
@@ -324,45 +347,67 @@ impl Book {
         let sheet_id = what["sheetId"].as_i64().or_else(|| what["start"]["sheetId"].as_i64()).unwrap_or(0);
         let tab = self
             .tabs
-            .iter_mut()
-            .find(|tab| tab.sheet_id == sheet_id)
+            .iter()
+            .position(|tab| tab.sheet_id == sheet_id)
             .ok_or_else(|| format!("No grid with id: {sheet_id}"))?;
         let number = |value: &Value| usize::try_from(value.as_u64().unwrap_or(0)).unwrap_or(0);
         match name {
-            "appendDimension" => match what["dimension"].as_str() {
-                Some("COLUMNS") => tab.column_count += number(&what["length"]),
-                _ => tab.row_count += number(&what["length"]),
-            },
-            "updateCells" | "appendCells" => {
-                let is_append = name == "appendCells";
-                let filled = (0..tab.cells.len())
-                    .rev()
-                    .find(|row| (0..tab.cells[*row].len()).any(|column| tab.is_filled(*row, column)));
-                let (row, column) = if is_append {
-                    (filled.map_or(0, |row| row + 1), 0)
-                } else {
-                    (number(&what["start"]["rowIndex"]), number(&what["start"]["columnIndex"]))
-                };
-                for (down, cells) in what["rows"].as_array().into_iter().flatten().enumerate() {
-                    for (across, cell) in cells["values"].as_array().into_iter().flatten().enumerate() {
-                        if column + across >= tab.column_count {
-                            return Err(format!(
-                                "Attempting to write column: {}, beyond the last requested column of: {}",
-                                column + across,
-                                tab.column_count - 1
-                            ));
-                        }
-                        let entered = &cell["userEnteredValue"];
-                        let value = ["stringValue", "numberValue", "boolValue"]
-                            .iter()
-                            .find_map(|kind| entered.get(kind));
-                        tab.put(row + down, column + across, value.cloned().unwrap_or(json!("")));
-                    }
+            "appendDimension" => {
+                let (mut rows, mut columns) = (self.tabs[tab].row_count, self.tabs[tab].column_count);
+                match what["dimension"].as_str() {
+                    Some("ROWS") => rows += number(&what["length"]),
+                    Some("COLUMNS") => columns += number(&what["length"]),
+                    _ => return Err("No dimension specified.".to_owned()),
                 }
-                tab.row_count = tab.row_count.max(tab.cells.len());
+                self.room(Some(sheet_id), rows, columns)?;
+                (self.tabs[tab].row_count, self.tabs[tab].column_count) = (rows, columns);
+            }
+            "updateCells" => {
+                let start = (number(&what["start"]["rowIndex"]), number(&what["start"]["columnIndex"]));
+                let rows = entered(&what["rows"])?;
+                let last = self.tabs[tab].row_count;
+                if start.0 + rows.len() > last {
+                    let row = start.0 + rows.len() - 1;
+                    return Err(format!(
+                        "Attempting to write row: {row}, beyond the last requested row of: {}",
+                        last.saturating_sub(1)
+                    ));
+                }
+                self.tabs[tab].write(start, rows)?;
+            }
+            "appendCells" => {
+                let rows = entered(&what["rows"])?;
+                let row = self.tabs[tab].filled_rows();
+                let height = self.tabs[tab].row_count.max(row + rows.len());
+                self.room(Some(sheet_id), height, self.tabs[tab].column_count)?;
+                self.tabs[tab].write((row, 0), rows)?;
+                self.tabs[tab].row_count = height;
             }
             _ => return Err("the stand-in does not know this request".to_owned()),
         }
         Ok(json!({}))
     }
 }
+
+/// The values of a request's cells. What the stand-in cannot hold is refused, not left out.
+fn entered(rows: &Value) -> Result<Vec<Vec<Value>>, String> {
+    let value = |cell: &Value| match cell.get("userEnteredValue") {
+        None => Ok(json!("")),
+        Some(entered) => ["stringValue", "numberValue", "boolValue"]
+            .iter()
+            .find_map(|kind| entered.get(kind))
+            .cloned()
+            .ok_or_else(|| "the stand-in holds text, numbers and booleans alone".to_owned()),
+    };
+    let rows: Vec<Vec<Value>> = rows
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|row| row["values"].as_array().into_iter().flatten().map(value).collect())
+        .collect::<Result<_, String>>()?;
+    grid::fits(rows.iter().flatten())?;
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,9 @@ const LONGEST_CELL: usize = 50_000;
 /// The most cells in a spreadsheet.
 const MOST_CELLS: usize = 10_000_000;
 
+/// The most columns of a tab.
+const MOST_COLUMNS: usize = 18_278;
+
 /// One tab.
 #[derive(Clone, Debug)]
 pub struct Tab {
@@ -125,9 +128,80 @@ impl Tab {
         }
     }
 
-    /// Makes room for rows at `row`, pushing down what is there.
+    /// How many rows there are down to the last that holds anything.
+    pub(super) fn filled_rows(&self) -> usize {
+        let holds = |row: &usize| (0..self.cells[*row].len()).any(|column| self.is_filled(*row, column));
+        (0..self.cells.len()).rev().find(holds).map_or(0, |row| row + 1)
+    }
+
+    /// Writes a block of cells from a corner on, or nothing when it is too wide for the grid.
+    pub(super) fn write(
+        &mut self,
+        (row, column): (usize, usize),
+        rows: Vec<Vec<Value>>,
+    ) -> Result<(), String> {
+        let width = rows.iter().map(Vec::len).max().unwrap_or(0);
+        if column + width > self.column_count {
+            return Err(format!(
+                "Attempting to write column: {}, beyond the last requested column of: {}",
+                column + width - 1,
+                self.column_count.saturating_sub(1)
+            ));
+        }
+        for (down, cells) in rows.into_iter().enumerate() {
+            cells
+                .into_iter()
+                .enumerate()
+                .for_each(|(across, value)| self.put(row + down, column + across, value));
+        }
+        Ok(())
+    }
+
+    /// A person sorts the rows below the header by a column.
+    pub fn sort_by(&mut self, column: usize) {
+        let rows = self.cells.get_mut(1..).unwrap_or_default();
+        rows.sort_by_cached_key(|row| row.get(column).map(|cell| shown(cell, false).to_string()));
+    }
+
+    /// A person puts an empty column before this one.
+    pub fn insert_column(&mut self, column: usize) {
+        self.column_count += 1;
+        for cells in self.cells.iter_mut().filter(|cells| cells.len() > column) {
+            cells.insert(column, Value::Null);
+        }
+    }
+
+    /// A person deletes a column.
+    pub fn delete_column(&mut self, column: usize) {
+        self.column_count = self.column_count.saturating_sub(1);
+        for cells in self.cells.iter_mut().filter(|cells| cells.len() > column) {
+            cells.remove(column);
+        }
+    }
+
+    /// A person deletes a row.
+    pub fn delete_row(&mut self, row: usize) {
+        self.row_count = self.row_count.saturating_sub(1);
+        if row < self.cells.len() {
+            self.cells.remove(row);
+        }
+    }
+
+    /// A person leaves a row empty in the middle of the others.
+    pub fn insert_blank_row(&mut self, row: usize) {
+        self.row_count += 1;
+        self.insert_rows(row, 1);
+    }
+
+    /// A person types into a cell; empty text empties it.
+    pub fn set(&mut self, row: usize, column: usize, text: &str) {
+        self.put(row, column, json!(text));
+        self.row_count = self.row_count.max(row + 1);
+        self.column_count = self.column_count.max(column + 1);
+    }
+
+    /// Pushes down what is at `row` and below; the caller sees to the size of the grid.
     pub(super) fn insert_rows(&mut self, row: usize, count: usize) {
-        self.row_count += count;
         if row < self.cells.len() {
             self.cells.splice(row..row, std::iter::repeat_n(Vec::new(), count));
         }
@@ -144,18 +218,26 @@ fn shown(cell: &Value, typed: bool) -> Value {
 }
 
 /// Checks values that are about to be written.
-pub(super) fn fits(values: &[Vec<Value>], cells_before: usize) -> Result<(), String> {
-    let too_long = |value: &Value| value.as_str().is_some_and(|text| text.chars().count() > LONGEST_CELL);
-    if values.iter().flatten().any(too_long) {
-        return Err(
-            "Your input contains more than the maximum of 50000 characters in a single cell.".to_owned()
-        );
+pub(super) fn fits<'a>(values: impl Iterator<Item = &'a Value>) -> Result<(), String> {
+    for value in values {
+        if value.as_str().is_some_and(|text| text.chars().count() > LONGEST_CELL) {
+            return Err(
+                "Your input contains more than the maximum of 50000 characters in a single cell.".to_owned()
+            );
+        }
+        if value.is_array() || value.is_object() {
+            return Err("Invalid values: struct_value is not a cell".to_owned());
+        }
     }
-    if values.iter().flatten().any(|value| value.is_array() || value.is_object()) {
-        return Err("Invalid values: struct_value is not a cell".to_owned());
+    Ok(())
+}
+
+/// Whether a tab of this size fits beside `others`, the cells of the other tabs.
+pub(super) fn has_room(others: usize, rows: usize, columns: usize) -> Result<(), String> {
+    if columns > MOST_COLUMNS {
+        return Err(format!("This action would exceed the limit of {MOST_COLUMNS} columns in a tab."));
     }
-    let added: usize = values.iter().map(Vec::len).sum();
-    if cells_before + added > MOST_CELLS {
+    if others.saturating_add(rows.saturating_mul(columns)) > MOST_CELLS {
         return Err(format!(
             "This action would increase the number of cells in the workbook above the limit of {MOST_CELLS} cells."
         ));
@@ -179,7 +261,13 @@ pub(super) fn parse_a1(text: &str) -> Option<(String, Area)> {
                 _ => title.push(letter),
             }
         };
-        (title, rest[end..].strip_prefix('!').unwrap_or(&rest[end..]))
+        let cells = &rest[end..];
+        match cells.strip_prefix('!') {
+            Some("") => return None,
+            Some(cells) => (title, cells),
+            None if cells.is_empty() => (title, cells),
+            None => return None,
+        }
     } else {
         let (title, cells) = text.split_once('!').unwrap_or((text, ""));
         if !title.chars().all(|it| it.is_alphanumeric() || it == '_') {
@@ -203,7 +291,7 @@ pub(super) fn parse_a1(text: &str) -> Option<(String, Area)> {
 fn corner(text: &str) -> Option<(Option<usize>, Option<usize>)> {
     let letters = text.bytes().take_while(u8::is_ascii_uppercase).count();
     let (letters, digits) = text.split_at(letters);
-    if letters.is_empty() && digits.is_empty() {
+    if (letters.is_empty() && digits.is_empty()) || letters.len() > 3 {
         return None;
     }
     let column = letters.bytes().fold(0, |sum, letter| sum * 26 + usize::from(letter - b'A') + 1);

@@ -46,7 +46,7 @@ impl TokenFault {
     }
 }
 
-/// Checks a token request; the scope that was asked for, or Google's error.
+/// Checks a token request; what is wrong with it, as Google says it.
 pub(super) fn grant(body: &[u8], audience: &str) -> Result<(), Value> {
     let form: HashMap<String, String> = String::from_utf8_lossy(body)
         .split('&')
@@ -64,7 +64,8 @@ pub(super) fn grant(body: &[u8], audience: &str) -> Result<(), Value> {
     let claims = claims(assertion).ok_or_else(|| refuse("invalid_grant", "Invalid JWT Signature."))?;
     let now = i64::try_from(UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())).unwrap_or(i64::MAX);
     let number = |name: &str| claims[name].as_i64().unwrap_or(0);
-    let short = number("exp") - number("iat") <= 3_600 && (number("iat") - now).abs() <= SKEW;
+    let short =
+        number("exp") - number("iat") <= 3_600 && (number("iat") - now).abs() <= SKEW && number("exp") > now;
     if !short {
         return Err(refuse(
             "invalid_grant",
@@ -92,4 +93,86 @@ fn claims(jwt: &str) -> Option<Value> {
     let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key().as_ref().to_vec());
     public.verify(signed.as_bytes(), &decode(signature)?).ok()?;
     serde_json::from_slice(&decode(signed.split('.').nth(1)?)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AUDIENCE: &str = "http://127.0.0.1:1/token";
+
+    /// A token request as yup-oauth2 makes it, its claims changed by `change`.
+    fn request(change: impl FnOnce(&mut Value)) -> String {
+        let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let mut claims = json!({"iss": ACCOUNT, "aud": AUDIENCE, "iat": now, "exp": now + 3_595, "sub": null, "scope": SCOPE});
+        change(&mut claims);
+        let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE.encode(bytes);
+        let head = encode(br#"{"alg":"RS256","typ":"JWT"}"#);
+        let signed = format!("{head}.{}", encode(claims.to_string().as_bytes()));
+        let pem: String = KEY.lines().filter(|line| !line.starts_with("-----")).collect();
+        let pair = RsaKeyPair::from_pkcs8(&STANDARD.decode(pem).unwrap()).unwrap();
+        let mut signature = vec![0; pair.public().modulus_len()];
+        let random = ring::rand::SystemRandom::new();
+        pair.sign(&ring::signature::RSA_PKCS1_SHA256, &random, signed.as_bytes(), &mut signature).unwrap();
+        let assertion = format!("{signed}.{}", encode(&signature)).replace('=', "%3D");
+        format!("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion={assertion}")
+    }
+
+    #[test]
+    fn a_signed_request_is_granted_padding_and_all() {
+        assert_eq!(grant(request(|_| ()).as_bytes(), AUDIENCE), Ok(()));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_request_is_said_as_google_says_it() {
+        type Change = fn(&mut Value);
+        let cases: [(Change, &str, &str); 6] = [
+            (|claims| claims["iss"] = json!("eve@example.com"), "invalid_grant", "account not found"),
+            (|claims| claims["aud"] = json!("http://elsewhere/token"), "invalid_grant", "audience"),
+            (
+                |claims| claims["scope"] = json!("https://www.googleapis.com/auth/drive"),
+                "invalid_scope",
+                "scope",
+            ),
+            (
+                |claims| claims["exp"] = json!(claims["iat"].as_u64().unwrap() + 3_601),
+                "invalid_grant",
+                "short-lived",
+            ),
+            (
+                |claims| claims["iat"] = json!(claims["iat"].as_u64().unwrap() - 1_800),
+                "invalid_grant",
+                "short-lived",
+            ),
+            (
+                |claims| {
+                    claims["iat"] = json!(claims["iat"].as_u64().unwrap() - 200);
+                    claims["exp"] = json!(claims["iat"].as_u64().unwrap() + 100);
+                },
+                "invalid_grant",
+                "short-lived",
+            ),
+        ];
+        for (change, error, why) in cases {
+            let refused = grant(request(change).as_bytes(), AUDIENCE).unwrap_err();
+            assert_eq!(refused["error"], error, "{refused}");
+            assert!(refused["error_description"].as_str().unwrap().contains(why), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_was_tampered_with_has_a_wrong_signature() {
+        let [one, two] = [request(|_| ()), request(|claims| claims["exp"] = claims["iat"].clone())];
+        let swapped = format!("{}.{}", one.rsplit_once('.').unwrap().0, two.rsplit_once('.').unwrap().1);
+        for body in [swapped.as_str(), &one[..one.len() - 20], "assertion=x", ""] {
+            let refused = grant(body.as_bytes(), AUDIENCE).unwrap_err();
+            assert!(
+                ["invalid_grant", "unsupported_grant_type"].contains(&refused["error"].as_str().unwrap())
+            );
+        }
+        assert_eq!(
+            grant(swapped.as_bytes(), AUDIENCE).unwrap_err()["error_description"],
+            "Invalid JWT Signature."
+        );
+    }
 }
