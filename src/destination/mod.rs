@@ -74,7 +74,8 @@ impl Parcel<'_> {
 /// cannot commit. The whole lead travels as a mark beside the row that people read.
 #[async_trait]
 pub trait FallbackHome: Send + Sync + 'static {
-    /// Appends the lead with its mark. `Unknown` means that it may be there.
+    /// Appends the lead with its mark. `Unknown` means that it may be there: the home remembers that, and
+    /// looks before it keeps or delivers this lead again.
     async fn keep(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError>;
 
     /// Takes the marks off these leads' rows: the store has them now. A lead without a row, or

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::Answer;
 use crate::clock::Clock;
-use crate::delivery::{Attempt, AttemptOutcome, Birth, DeliveryError, Entry, Fault, Receipt};
+use crate::delivery::{Birth, DeliveryError, Entry, Receipt};
 use crate::destination::{FallbackHome, Handoff, Parcel};
 use crate::dispatch::Lane;
 use crate::id::{DeliveryId, LeadId};
@@ -28,9 +28,6 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// How often taking a mark off is tried before it is left to `leads import`.
 const CLEAR_TRIES: usize = 10;
 
-/// The most keeps of unknown outcome that are remembered.
-const UNKNOWNS: usize = 10_000;
-
 /// The second home, and what waits there.
 pub struct Fallback {
     home: Arc<dyn FallbackHome>,
@@ -38,7 +35,6 @@ pub struct Fallback {
     clock: Clock,
     capacity: usize,
     waiting: Mutex<HashMap<LeadId, Waiting>>,
-    unknown: Mutex<HashMap<LeadId, Attempt>>,
     to_clear: Mutex<Vec<LeadId>>,
 }
 
@@ -51,15 +47,7 @@ struct Waiting {
 impl Fallback {
     /// A second home that `lane` leads to, for at most `capacity` leads at once.
     pub fn new(home: Arc<dyn FallbackHome>, lane: Arc<Lane>, clock: Clock, capacity: usize) -> Self {
-        Self {
-            home,
-            lane,
-            clock,
-            capacity,
-            waiting: Mutex::default(),
-            unknown: Mutex::default(),
-            to_clear: Mutex::default(),
-        }
+        Self { home, lane, clock, capacity, waiting: Mutex::default(), to_clear: Mutex::default() }
     }
 
     /// The lane of the destination that is the home.
@@ -75,11 +63,6 @@ impl Fallback {
             Waiting { kept: true, .. } => Answer::Repeat(id),
             Waiting { kept: false, .. } => Answer::Unavailable { retry_after: super::RETRY_AFTER },
         })
-    }
-
-    /// An earlier keep of this lead that may be in the sheet although nobody could say so.
-    pub(super) fn unknown(&self, id: LeadId) -> Option<Attempt> {
-        locked(&self.unknown).remove(&id)
     }
 
     /// Room for one more lead. `false`: memory's bound is reached, or the lead is on its way already.
@@ -105,18 +88,16 @@ impl Fallback {
     /// Appends the lead with its mark.
     pub(super) async fn keep(&self, entry: &Entry) -> Result<Receipt, DeliveryError> {
         let id = entry.lead.id;
-        let started_at = self.clock.now();
         let delivery = DeliveryId { lead: id, destination: self.lane.name().clone() };
-        let earlier: Vec<_> = self.unknown(id).into_iter().collect();
         let outcome = self
             .home
             .keep(Parcel {
                 lead: &entry.lead,
                 delivery: &delivery,
                 attempt: 1,
-                earlier: &earlier,
+                earlier: &[],
                 deadline: Instant::now() + self.lane.settings().timeout,
-                now: started_at,
+                now: self.clock.now(),
                 crm_planned: entry.crm_planned(),
                 handoff: &Arc::new(Handoff::default()),
             })
@@ -130,28 +111,9 @@ impl Fallback {
             }
             Err(error) => {
                 error!(lead = %id, destination = %self.lane.name(), error = %Chain(error), "not kept in the second home either");
-                if matches!(error.fault, Fault::Unknown { .. }) {
-                    self.remember(id, started_at, error);
-                }
             }
         }
         outcome
-    }
-
-    /// A repeat of this submission must look for its row before it appends another.
-    fn remember(&self, id: LeadId, started_at: crate::clock::Timestamp, error: &DeliveryError) {
-        let mut unknown = locked(&self.unknown);
-        if unknown.len() < UNKNOWNS {
-            let attempt = Attempt {
-                number: 0,
-                started_at,
-                finished_at: self.clock.now(),
-                outcome: AttemptOutcome::Unknown,
-                code: error.code.clone(),
-                detail: error.detail.clone(),
-            };
-            unknown.insert(id, attempt);
-        }
     }
 
     /// Brings a kept lead into the store, however long that takes, and then takes its mark off.

@@ -184,19 +184,13 @@ impl Intake {
     /// Starts every claim; returns the attempts that a submit waits for.
     fn begin(&self, claims: Vec<Claim>, mut starts: Vec<Start<'_>>) -> Vec<tokio::task::JoinHandle<()>> {
         let mut waited_for = Vec::new();
-        for mut claim in claims {
+        for claim in claims {
             let start = starts.iter_mut().find(|start| *start.lane.name() == claim.delivery.destination);
             let Some((start, permit)) =
                 start.and_then(|start| start.permit.take().map(|permit| (start, permit)))
             else {
                 continue;
             };
-            if let Some(fallback) =
-                self.fallback.as_ref().filter(|fallback| Arc::ptr_eq(fallback.lane(), start.lane))
-            {
-                // It may be in the sheet from a time when nobody could say so.
-                claim.earlier.extend(fallback.unknown(claim.lead.id));
-            }
             let attempt = start.lane.start(claim, permit);
             if start.waited_for {
                 waited_for.push(attempt);

@@ -345,8 +345,7 @@ async fn without_consent_the_owner_s_sheet_still_gets_the_lead() {
 async fn while_the_store_cannot_commit_the_sheet_keeps_the_lead_with_a_mark_until_it_can() {
     let google = Google::start().await;
     let service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms")]).await;
-    let held = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
-    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let held = held(&service);
     let id = service.accepted(&ada()).await;
     let row = google.records("Leads").remove(0);
     let mark: Value = serde_json::from_str(&row["lead_intake_mark"]).unwrap();
@@ -364,12 +363,56 @@ async fn while_the_store_cannot_commit_the_sheet_keeps_the_lead_with_a_mark_unti
     assert_eq!(ids(&google), [id]);
 }
 
+/// A store that nobody can commit to until the connection is dropped.
+fn held(service: &Service) -> rusqlite::Connection {
+    let held = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    held
+}
+
+#[tokio::test]
+async fn a_keep_whose_answer_was_lost_is_looked_for_by_every_repeat_and_never_a_second_row() {
+    for store_is_back in [false, true] {
+        let google = Google::start().await;
+        google.next(On::Appends, Fault::ApplyThenDrop);
+        let variables = [
+            ("LEAD_INTAKE__STORE__TIMEOUT", "100ms"),
+            // Long enough for a repeat that comes too early.
+            ("LEAD_INTAKE__DESTINATIONS__SHEET__LOOK_AFTER", "2s"),
+            ("LEAD_INTAKE__DESTINATIONS__SHEET__RETRY", "100ms, 100ms, 100ms, 100ms"),
+        ];
+        let service = service(&google, &variables).await;
+        let held = held(&service);
+        let key = [("Idempotency-Key", "k")];
+        assert_eq!(service.submit_with(&ada(), &key).await.0, 503, "nobody knows whether it is kept");
+        assert_eq!(service.submit_with(&ada(), &key).await.0, 503, "too early to look");
+        let held = (!store_is_back).then_some(held);
+        let id = soon(async {
+            loop {
+                let (status, body) = service.submit_with(&ada(), &key).await;
+                if status == 200 {
+                    return body["id"].as_str().unwrap().to_owned();
+                }
+            }
+        })
+        .await;
+        drop(held);
+        service.until_state(&id, "sheet", "delivered").await;
+        soon(async {
+            while !google.records("Leads")[0]["lead_intake_mark"].is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!((ids(&google), google.seen().count(Kind::Append)), (vec![id], 1), "{store_is_back}");
+    }
+}
+
 #[tokio::test]
 async fn a_lead_whose_process_died_before_the_store_had_it_is_imported_from_its_mark() {
     let google = Google::start().await;
     let mut service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms")]).await;
-    let held = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
-    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let held = held(&service);
     let key = [("Idempotency-Key", "k")];
     let (status, body) = service.submit_with(&ada(), &key).await;
     assert_eq!(status, 200);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lead_intake::clock::Clock;
-use lead_intake::delivery::{AttemptOutcome, DeliveryError, Receipt, State};
+use lead_intake::delivery::{DeliveryError, Receipt, State};
 use lead_intake::destination::{Destination, FallbackHome, LaneSettings, Parcel, Start};
 use lead_intake::dispatch::{Lane, Lanes, Surroundings};
 use lead_intake::id::LeadId;
@@ -37,7 +37,6 @@ struct Seen {
     delivered: Vec<LeadId>,
     cleared: Vec<LeadId>,
     asked: usize,
-    looked_first: usize,
 }
 
 #[async_trait]
@@ -55,11 +54,7 @@ impl Destination for Sheet {
 #[async_trait]
 impl FallbackHome for Sheet {
     async fn keep(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
-        let looks = parcel.last_unknown().is_some_and(|attempt| attempt.outcome == AttemptOutcome::Unknown);
-        self.seen.send_modify(|seen| {
-            seen.asked += 1;
-            seen.looked_first += usize::from(looks);
-        });
+        self.seen.send_modify(|seen| seen.asked += 1);
         if let Some(hold) = &self.hold {
             hold.notified().await;
         }
@@ -207,18 +202,6 @@ async fn memory_is_bounded() {
     assert!(matches!(house.submit("b", "Bob").await, Answer::Unavailable { .. }));
     drop(held);
     house.until(|seen| seen.cleared.len() == 1).await;
-}
-
-#[tokio::test]
-async fn a_keep_whose_answer_was_lost_is_looked_for_before_it_is_repeated() {
-    let lost = DeliveryError::unknown("timeout", "");
-    let house = house(Sheet { failures: Mutex::new(vec![lost]), ..Sheet::default() }, 10);
-    let held = house.held();
-    assert!(matches!(house.submit("k", "Ada").await, Answer::Unavailable { .. }));
-    assert!(matches!(house.submit("k", "Ada").await, Answer::Accepted(_)));
-    drop(held);
-    assert_eq!(house.until(|seen| seen.cleared.len() == 1).await.looked_first, 1);
-    house.until_all_arrived(1).await;
 }
 
 #[tokio::test]

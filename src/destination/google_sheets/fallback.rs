@@ -4,14 +4,16 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
+use tracing::warn;
 
 use super::api::{Failure, Tab};
 use super::fault::Sent;
 use super::{GoogleSheets, columns};
-use crate::delivery::{DeliveryError, Receipt};
+use crate::delivery::{DeliveryError, Fault, Receipt};
 use crate::destination::{FallbackHome, Parcel};
 use crate::id::LeadId;
 use crate::lead::Lead;
+use crate::report::Chain;
 
 /// How often a mark that a sort sent astray is mended.
 const TRIES: usize = 3;
@@ -33,7 +35,13 @@ impl FallbackHome for GoogleSheets {
         }
         let mut cells = columns::cells(parcel.lead, parcel.crm_planned);
         cells.push((columns::MARK.to_owned(), mark));
-        self.send(parcel, cells).await
+        let outcome = self.send(parcel, cells).await;
+        match &outcome {
+            Ok(_) => drop(self.unsure.remove(parcel.lead.id)),
+            Err(error) if matches!(error.fault, Fault::Unknown { .. }) => self.unsure.add(parcel.lead.id),
+            Err(_) => {}
+        }
+        outcome
     }
 
     async fn clear(&self, leads: &[LeadId]) -> Result<(), DeliveryError> {
@@ -56,6 +64,16 @@ impl FallbackHome for GoogleSheets {
 }
 
 impl GoogleSheets {
+    /// Takes a mark off behind the delivery's back: the lead is safe, only the mark is one too many.
+    pub(super) fn unmark(&self, lead: LeadId) {
+        let sheets = self.clone();
+        self.tracker.spawn(async move {
+            if let Err(error) = sheets.clear(&[lead]).await {
+                warn!(%lead, error = %Chain(&error), "mark not cleared; `lead-intake leads import` clears it");
+            }
+        });
+    }
+
     /// Google addresses cells by number, and a person may sort between our read and our write. So the
     /// marks are read back, and one that was taken off the wrong row is put back where its lead is now.
     async fn clear_marks(&self, leads: &[LeadId]) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ mod fallback;
 mod fault;
 pub mod settings;
 mod token;
+mod unsure;
 mod writer;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
 
 use self::fault::Sent;
+use self::unsure::Unsure;
 use self::writer::{Waiting, Writer};
 use super::{Destination, Parcel};
 use crate::clock::{after, until};
@@ -32,21 +34,27 @@ pub use settings::{Parsed, Settings};
 const LOST: &str = "lost";
 
 /// A spreadsheet.
+#[derive(Clone)]
 pub struct GoogleSheets {
     writer: Arc<Writer>,
     tracker: TaskTracker,
     look_after: Duration,
+    unsure: Arc<Unsure>,
 }
 
 impl GoogleSheets {
     /// The spreadsheet that the settings name. Nothing is connected yet; the writer runs on `tracker`.
     pub fn new(parsed: &Parsed, tracker: TaskTracker) -> Self {
-        Self { writer: Arc::new(Writer::new(parsed)), tracker, look_after: parsed.look_after }
+        let writer = Arc::new(Writer::new(parsed));
+        Self { writer, tracker, look_after: parsed.look_after, unsure: Arc::default() }
     }
 
     /// Hands a row to the writer and waits for its answer.
     async fn send(&self, parcel: Parcel<'_>, cells: Vec<(String, String)>) -> Outcome {
-        if let Some(wait) = parcel.last_unknown().and_then(|attempt| self.too_early(attempt, parcel)) {
+        let logged = parcel.last_unknown().map(|attempt| self.too_early(attempt, parcel));
+        let kept = self.unsure.wait(parcel.lead.id, self.look_after);
+        let unsure = logged.max(kept);
+        if let Some(wait) = unsure.filter(|wait| !wait.is_zero()) {
             let fault = Fault::Transient { retry_after: Some(wait) };
             let detail = "The row may still land from an earlier attempt; the sheet is looked at after that.";
             return Err(DeliveryError::new(fault, "too_early", detail));
@@ -55,7 +63,7 @@ impl GoogleSheets {
         let waiting = Waiting {
             lead: parcel.lead.id,
             cells,
-            looks: parcel.last_unknown().is_some(),
+            looks: unsure.is_some(),
             deadline: parcel.deadline,
             handoff: Arc::clone(parcel.handoff),
             answer,
@@ -80,19 +88,23 @@ impl GoogleSheets {
         api::Failure::Lost(code.to_owned()).error(Sent::Rows { look_after: self.look_after }, "")
     }
 
-    /// How long until the sheet may be asked about an earlier attempt; `None`: now.
-    fn too_early(&self, attempt: &Attempt, parcel: Parcel<'_>) -> Option<Duration> {
+    /// How long until the sheet can be asked about an earlier attempt.
+    fn too_early(&self, attempt: &Attempt, parcel: Parcel<'_>) -> Duration {
         // The lease of a lost attempt was longer than this: only its start is known.
         let sent = if attempt.code == LOST { attempt.started_at } else { attempt.finished_at };
-        let wait = until(parcel.now, after(sent, self.look_after));
-        (!wait.is_zero()).then_some(wait)
+        until(parcel.now, after(sent, self.look_after))
     }
 }
 
 #[async_trait]
 impl Destination for GoogleSheets {
     async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
-        self.send(parcel, columns::cells(parcel.lead, parcel.crm_planned)).await
+        let receipt = self.send(parcel, columns::cells(parcel.lead, parcel.crm_planned)).await?;
+        if self.unsure.remove(parcel.lead.id) {
+            // The row that was found may be the one that was kept.
+            self.unmark(parcel.lead.id);
+        }
+        Ok(receipt)
     }
 
     /// The sheet can be read with our key, and its header is usable.
