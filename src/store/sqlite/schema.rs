@@ -22,7 +22,10 @@ pub(super) fn open_writer(path: &Path, busy: Duration) -> Result<Connection, Sto
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|error| StoreError::Unavailable(Box::new(error)))?;
     }
-    let mut db = Connection::open(path).map_err(failed)?;
+    // One thread uses it, so SQLite need not lock what it does.
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut db = Connection::open_with_flags(path, flags).map_err(failed)?;
     owner_only(path)?;
     prepare(&db, busy)?;
     migrate(&mut db)?;
@@ -44,6 +47,7 @@ fn prepare(db: &Connection, busy: Duration) -> Result<(), StoreError> {
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     db.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+         PRAGMA wal_autocheckpoint = 8000;
          CREATE TABLE IF NOT EXISTS migrations (
              name TEXT PRIMARY KEY, digest BLOB NOT NULL
          ) STRICT, WITHOUT ROWID;",
