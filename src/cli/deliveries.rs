@@ -9,7 +9,10 @@ use super::{Common, Failure, print_json, table};
 use crate::clock::Timestamp;
 use crate::delivery::State;
 use crate::id::{DeliveryId, DestinationName, FormName, LeadId};
-use crate::store::{DeliveryFilter, DeliveryRecord};
+use crate::store::{DeliveryFilter, DeliveryRecord, Store, StoreError};
+
+/// How many are changed in one transaction: a service on the same file commits in between.
+const AT_ONCE: usize = 500;
 
 #[derive(Subcommand)]
 pub(super) enum Deliveries {
@@ -81,6 +84,28 @@ impl Which {
         }
     }
 
+    /// Those that are meant; where ids are given, `limit` has nothing left to say.
+    async fn find(
+        &self,
+        store: &dyn Store,
+        state: Option<State>,
+        limit: Option<u32>,
+    ) -> Result<Vec<DeliveryRecord>, StoreError> {
+        let filter = self.filter(state, limit);
+        if self.ids.is_empty() {
+            return store.deliveries(filter).await;
+        }
+        let mut found = Vec::new();
+        for id in &self.ids {
+            let filter = DeliveryFilter { limit: None, ..filter.clone() };
+            if filter.lead.is_none_or(|lead| lead == id.lead) {
+                let of_lead = store.deliveries(DeliveryFilter { lead: Some(id.lead), ..filter }).await?;
+                found.extend(of_lead.into_iter().filter(|record| record.id == *id));
+            }
+        }
+        Ok(found)
+    }
+
     fn is_narrow(&self) -> bool {
         let texts = self.error.is_some() || self.form.is_some() || self.destination.is_some();
         texts
@@ -102,25 +127,35 @@ impl Deliveries {
         let store = common.store().await?;
         let ended = match &self {
             Self::List { which, limit } => {
-                let found = store.deliveries(which.filter(which.state, Some(*limit))).await?;
-                list(common, &only(found, &which.ids))
+                list(common, &which.find(store.as_ref(), which.state, Some(*limit)).await?)
             }
             Self::Replay { which, yes } => {
-                let found =
-                    store.deliveries(which.filter(Some(which.state.unwrap_or(State::Dead)), None)).await?;
-                let ids = ids(only(found, &which.ids), |state| state == State::Dead);
+                let state = which.state.unwrap_or(State::Dead);
+                let found = which.find(store.as_ref(), Some(state), None).await?;
+                let ids = ids(found, |state| state == State::Dead);
                 match agreed(common, *yes, &format!("Replay {} dead letters?", ids.len()), ids.len())? {
-                    true => done(common, "replayed", store.replay(&ids).await?),
+                    true => {
+                        let mut replayed = 0;
+                        for some in ids.chunks(AT_ONCE) {
+                            replayed += store.replay(some).await?;
+                        }
+                        done(common, "replayed", replayed)
+                    }
                     false => Ok(()),
                 }
             }
             Self::Cancel { which, yes } => {
-                let found = store.deliveries(which.filter(which.state, None)).await?;
-                let open = |state| matches!(state, State::Pending | State::Dead | State::Withheld);
-                let ids = ids(only(found, &which.ids), open);
+                let found = which.find(store.as_ref(), which.state, None).await?;
+                let ids = ids(found, |state| matches!(state, State::Pending | State::Dead | State::Withheld));
                 match agreed(common, *yes, &format!("Give {} deliveries up for good?", ids.len()), ids.len())?
                 {
-                    true => done(common, "cancelled", store.cancel(&ids).await?),
+                    true => {
+                        let mut cancelled = 0;
+                        for some in ids.chunks(AT_ONCE) {
+                            cancelled += store.cancel(some).await?;
+                        }
+                        done(common, "cancelled", cancelled)
+                    }
                     false => Ok(()),
                 }
             }
@@ -128,10 +163,6 @@ impl Deliveries {
         store.close().await;
         ended
     }
-}
-
-fn only(found: Vec<DeliveryRecord>, ids: &[DeliveryId]) -> Vec<DeliveryRecord> {
-    found.into_iter().filter(|record| ids.is_empty() || ids.contains(&record.id)).collect()
 }
 
 fn ids(found: Vec<DeliveryRecord>, fits: impl Fn(State) -> bool) -> Vec<DeliveryId> {

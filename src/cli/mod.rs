@@ -133,6 +133,14 @@ impl Common {
         let mut config = self.load(&self.inputs())?;
         "warn".clone_into(&mut config.log.filter);
         telemetry::start(&config.log);
+        if let Ok(path) = config.store.path().map_err(|problem| Failure::Because(problem.message))
+            && !path.exists()
+        {
+            let path = path.display();
+            return Err(Failure::Because(format!(
+                "there is no store at {path}: does store.url (DATABASE_URL) name the one that `lead-intake serve` uses?"
+            )));
+        }
         Ok(store::connect::open(&config.store, Clock::system()).await?)
     }
 }

@@ -51,7 +51,13 @@ pub(super) fn destinations(
     problems: &mut Vec<Problem>,
 ) -> Vec<Configured> {
     let tables = section.and_then(Node::entries).into_iter().flatten();
-    tables.filter_map(|(name, table)| destination(name, table, defaults, mail, problems)).collect()
+    let mut found: Vec<_> =
+        tables.filter_map(|(name, table)| destination(name, table, defaults, mail, problems)).collect();
+    email::introduce(found.iter_mut().filter_map(|it| match &mut it.parsed {
+        Parsed::Email(mail) => Some(&mut **mail),
+        Parsed::GoogleSheets(_) | Parsed::Webhook(_) => None,
+    }));
+    found
 }
 
 fn destination(

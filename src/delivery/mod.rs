@@ -221,4 +221,6 @@ pub enum Settlement {
     },
     /// A dead letter.
     Dead,
+    /// Given up by a rule of ours.
+    Cancelled,
 }

@@ -64,6 +64,8 @@ pub enum Fault {
     Rejected,
     /// Our credentials or settings: parks the destination and costs no lead an attempt.
     Blocked,
+    /// A rule of ours says that this is not to be sent: the delivery is cancelled. Nobody has to act.
+    Needless,
 }
 
 impl Fault {
@@ -72,7 +74,7 @@ impl Fault {
         match self {
             Self::Transient { .. } => AttemptOutcome::Transient,
             Self::Unknown { .. } => AttemptOutcome::Unknown,
-            Self::Rejected => AttemptOutcome::Rejected,
+            Self::Rejected | Self::Needless => AttemptOutcome::Rejected,
             Self::Blocked => AttemptOutcome::Blocked,
         }
     }
@@ -97,6 +99,11 @@ impl DeliveryError {
     /// This lead will never go in as it is.
     pub fn rejected(code: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(Fault::Rejected, code, detail)
+    }
+
+    /// A rule of ours says that this is not to be sent.
+    pub fn needless(code: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(Fault::Needless, code, detail)
     }
 
     /// Our credentials or settings.

@@ -40,6 +40,7 @@ impl RetryPolicy {
         };
         let at_least = match error.fault {
             Fault::Rejected => return Settlement::Dead,
+            Fault::Needless => return Settlement::Cancelled,
             Fault::Blocked => return Settlement::Retry { wait: Duration::ZERO, counted: false },
             Fault::Transient { retry_after } => retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER),
             Fault::Unknown { look_after } => look_after,

@@ -187,6 +187,9 @@ impl Lane {
                 %lead, %destination, attempt = number, outcome = brought, code, cause, took_ms,
                 retry_in_s = wait.as_secs(), "attempt failed; it will be tried again"
             ),
+            Settlement::Cancelled => info!(
+                %lead, %destination, attempt = number, outcome = brought, code, "cancelled: not to be sent"
+            ),
             Settlement::Dead => error!(
                 %lead, %destination, attempt = number, outcome = brought, code, cause, took_ms,
                 "dead letter: see `lead-intake leads show`, then replay or cancel it"

@@ -111,6 +111,8 @@ impl Gate {
                 self.widen()
             }
             Err(DeliveryError { fault: Fault::Blocked, .. }) => self.park(now),
+            // Nobody was asked.
+            Err(DeliveryError { fault: Fault::Needless, .. }) => None,
             // The destination answered, and it was about this lead: it is up.
             Err(DeliveryError { fault: Fault::Rejected, .. }) => {
                 self.failures = 0;

@@ -204,6 +204,17 @@ pub enum StoreError {
     /// known whether it was.
     #[error("the store cannot commit")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It cannot be opened, and will not be until a person acts.
+    #[error("the store cannot be opened: {problem}; {hint}")]
+    Unusable {
+        /// What is wrong, with the place.
+        problem: String,
+        /// What to do.
+        hint: &'static str,
+        /// What the system said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// What it holds is not what we wrote.
     #[error("the store holds something that cannot be read: {0}")]
     Corrupt(String),

@@ -161,7 +161,7 @@ async fn what_each_answer_means_depends_on_its_stage() {
 #[tokio::test]
 async fn one_refused_recipient_does_not_keep_the_mail_from_the_others() {
     let smtp = Smtp::start(Mode::Plain).await;
-    smtp.refuse("boss@example.com");
+    smtp.refuse(&["boss@example.com"]);
     let service = notifying(&smtp, &[]).await;
     let id = service.accepted(&ada()).await;
     let delivery = service.delivery(&id, "notification").await;
@@ -191,6 +191,13 @@ async fn an_answer_lost_after_the_dot_repeats_the_same_bytes_and_not_for_ever() 
     let mails = smtp.mails();
     assert!(mails.len() == 3 && mails[0].raw == mails[1].raw && mails[1].raw == mails[2].raw);
     assert_eq!(smtp.counts().len(), 1);
+
+    // Whoever replays it knows that it had not arrived: it begins anew.
+    assert_eq!(service.cli(&["deliveries", "replay", "--yes"]).await.0, 0);
+    soon(smtp.until(|mails| mails.len() == 4)).await;
+    let lost_again = |delivery: &Value| delivery["history"].as_array().unwrap().len() == 4;
+    soon(async { while !lost_again(&service.delivery(&id, "notification").await) {} }).await;
+    assert_eq!(service.delivery(&id, "notification").await["state"], "pending");
 }
 
 #[tokio::test]
@@ -249,7 +256,7 @@ async fn a_mail_that_hangs_ends_in_its_time_and_does_not_poison_the_next() {
 }
 
 #[tokio::test]
-async fn a_robot_gets_no_confirmation() {
+async fn neither_a_robot_nor_we_ourselves_nor_an_address_that_had_one_today_get_a_confirmation() {
     let smtp = Smtp::start(Mode::Plain).await;
     let url = smtp.url();
     let service = Service::start(&[
@@ -258,12 +265,31 @@ async fn a_robot_gets_no_confirmation() {
         ("EMAIL_NOTIFY_TO", "sales@example.com"),
     ])
     .await;
-    for robot in ["MAILER-DAEMON@example.org", "noreply+forms@example.org", "HELLO@example.com"] {
-        let mut lead = ada();
-        lead["email"] = json!(robot);
+    let mut lead = ada();
+    for (address, state, code) in [
+        ("MAILER-DAEMON@example.org", "cancelled", "robot"),
+        ("noreply+forms@example.org", "cancelled", "robot"),
+        ("HELLO@example.com", "cancelled", "our_own_address"),
+        ("sales@EXAMPLE.com", "cancelled", "our_own_address"),
+        ("grace@example.com", "delivered", "ok"),
+        ("Grace@example.com", "cancelled", "enough_for_a_day"),
+        ("joan@example.com", "delivered", "ok"),
+    ] {
+        lead["email"] = json!(address);
         let id = service.accepted(&lead).await;
-        assert_eq!(service.delivery(&id, "confirmation").await["state"], "dead", "{robot}");
+        let delivery = service.delivery(&id, "confirmation").await;
+        assert_eq!((&delivery["state"], &delivery["history"][0]["code"]), (&json!(state), &json!(code)));
+        assert_eq!(service.delivery(&id, "notification").await["state"], "delivered", "{address}");
     }
+    // What did not go was none of the day's share.
+    lead["email"] = json!("lin@example.com");
+    for (refused, state) in [(&["lin@example.com"][..], "dead"), (&[], "delivered"), (&[], "cancelled")] {
+        smtp.refuse(refused);
+        let id = service.accepted(&lead).await;
+        assert_eq!(service.delivery(&id, "confirmation").await["state"], state);
+    }
+    let confirmations = smtp.mails().iter().filter(|mail| mail.recipients != ["sales@example.com"]).count();
+    assert_eq!(confirmations, 3);
 }
 
 #[tokio::test]

@@ -43,7 +43,9 @@ proptest! {
                     prop_assert!(wait >= waits[used as usize].mul_f64(0.799).min(LONGEST_WAIT));
                 }
                 Settlement::Dead => prop_assert!(used as usize >= waits.len()),
-                Settlement::Delivered(_) => prop_assert!(false, "a failure is no delivery"),
+                Settlement::Delivered(_) | Settlement::Cancelled => {
+                    prop_assert!(false, "such a failure neither delivers nor cancels");
+                }
             }
         }
     }
@@ -66,6 +68,7 @@ enum Event {
     Deliver(usize),
     Retry(usize),
     Kill(usize),
+    Drop(usize),
     Release(usize),
     Replay,
     Cancel,
@@ -80,6 +83,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0_usize..3).prop_map(Event::Deliver),
         3 => (0_usize..3).prop_map(Event::Retry),
         2 => (0_usize..3).prop_map(Event::Kill),
+        1 => (0_usize..3).prop_map(Event::Drop),
         1 => (0_usize..3).prop_map(Event::Release),
         1 => Just(Event::Replay),
         1 => Just(Event::Cancel),
@@ -150,7 +154,11 @@ async fn compare(born_withheld: bool, events: Vec<Event>) {
     let mut claims: Vec<Claim> = Vec::new();
     for event in events {
         let picked = match &event {
-            Event::Deliver(at) | Event::Retry(at) | Event::Kill(at) | Event::Release(at) => {
+            Event::Deliver(at)
+            | Event::Retry(at)
+            | Event::Kill(at)
+            | Event::Drop(at)
+            | Event::Release(at) => {
                 // Any claim that was ever given, newest first: late and stale ones too.
                 claims.iter().rev().nth(*at).map(again)
             }
@@ -203,7 +211,10 @@ async fn compare(born_withheld: bool, events: Vec<Event>) {
                 store.release(claim).await.unwrap();
                 model.fails(attempt, |model| model.due = model.now);
             }
-            (event @ (Event::Deliver(_) | Event::Retry(_) | Event::Kill(_)), Some(claim)) => {
+            (
+                event @ (Event::Deliver(_) | Event::Retry(_) | Event::Kill(_) | Event::Drop(_)),
+                Some(claim),
+            ) => {
                 let (number, now) = (claim.attempt, model.now);
                 let (settlement, outcome) = match event {
                     Event::Deliver(_) => {
@@ -218,6 +229,10 @@ async fn compare(born_withheld: bool, events: Vec<Event>) {
                             Settlement::Retry { wait: Duration::from_secs(WAIT), counted: true },
                             AttemptOutcome::Transient,
                         )
+                    }
+                    Event::Drop(_) => {
+                        model.fails(number, |model| model.state = State::Cancelled);
+                        (Settlement::Cancelled, AttemptOutcome::Rejected)
                     }
                     _ => {
                         model.fails(number, |model| model.state = State::Dead);

@@ -288,3 +288,57 @@ async fn a_store_that_cannot_commit_is_503_and_nothing_is_half_done() {
     let (_, list) = service.cli(&["leads", "list", "--json"]).await;
     assert_eq!(list.lines().count(), 1);
 }
+
+#[tokio::test]
+async fn a_store_that_cannot_be_used_is_named_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "no folder").unwrap();
+    std::fs::write(folder.path().join("other.db"), "leads of another kind, kept in a text file ".repeat(50))
+        .unwrap();
+    std::fs::create_dir(folder.path().join("folder.db")).unwrap();
+    let cases = [
+        ("sqlite://file/leads.db", "the folder file cannot be made"),
+        ("sqlite://folder.db", "the file folder.db cannot be made or opened"),
+        ("sqlite:///proc/leads.db", "the file /proc/leads.db cannot be made or opened"),
+        ("sqlite://other.db", "the file other.db is damaged, or is no SQLite database"),
+    ];
+    for (url, problem) in cases {
+        let variables = [("DATABASE_URL", url), ("BIND", "127.0.0.1:0")];
+        let ended = binary(folder.path(), &variables).output().await.unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{said}");
+        assert!(said.contains(problem) && said.contains("DATABASE_URL"), "{said}");
+    }
+    let text = std::fs::read_to_string(folder.path().join("other.db")).unwrap();
+    assert!(text.starts_with("leads of another kind"), "what is not ours is left alone");
+
+    let ended =
+        binary(folder.path(), &[("DATABASE_URL", "sqlite://typo.db")]).args(["leads", "list"]).output();
+    let ended = ended.await.unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.code() == Some(1) && said.contains("there is no store at typo.db"), "{said}");
+    assert!(!folder.path().join("typo.db").exists(), "a command that looks makes no store");
+}
+
+#[tokio::test]
+async fn two_processes_on_one_file_lose_nothing_and_send_nothing_twice() {
+    const EACH: usize = 40;
+    let hook = Hook::start().await;
+    let url = hook.url();
+    let first = Service::start(&[("CRM_WEBHOOK_URL", &url)]).await;
+    let database = format!("sqlite://{}", first.folder.path().join("data/lead-intake.db").display());
+    let second = Service::start(&[("CRM_WEBHOOK_URL", &url), ("DATABASE_URL", &database)]).await;
+    let lead = ada();
+    let submits = (0..EACH).flat_map(|_| [first.accepted(&lead), second.accepted(&lead)]);
+    let mut accepted = futures_util::future::join_all(submits).await;
+    accepted.sort();
+    soon(hook.until(|calls| calls.len() >= accepted.len())).await;
+    let mut told: Vec<_> =
+        hook.calls().iter().map(|call| call.body["id"].as_str().unwrap().to_owned()).collect();
+    told.sort();
+    assert_eq!(told, accepted, "each once");
+    for service in [&first, &second] {
+        let (_, list) = service.cli(&["leads", "list", "--json", "--limit", "1000"]).await;
+        assert_eq!(list.lines().count(), accepted.len());
+    }
+}

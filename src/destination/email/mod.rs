@@ -3,6 +3,7 @@
 //! SMTP has no idempotency key. A repeat carries the same `Message-ID` and the same bytes, so that a
 //! mailbox can tell; an answer that was lost after the whole mail is repeated twice at most.
 
+mod loops;
 mod message;
 pub mod settings;
 mod templates;
@@ -13,9 +14,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use self::loops::Lately;
 use self::transport::{Class, Failure, Stage};
 use super::{Destination, Parcel};
-use crate::delivery::{AttemptOutcome, DeliveryError, Fault, Receipt};
+use crate::delivery::{Attempt, AttemptOutcome, DeliveryError, Fault, Receipt};
+use crate::id::DeliveryId;
+pub use settings::introduce;
 pub use settings::{Audience, Mail, MailSettings, Parsed, Settings};
 
 /// How long a server is given to settle before a mail whose answer was lost is sent again.
@@ -24,23 +28,42 @@ const SETTLE: Duration = Duration::from_secs(60);
 /// How many lost answers are followed by another try.
 const REPEATS: usize = 2;
 
-/// Mailboxes behind which no customer sits (RFC 2142): a confirmation there could start a loop.
-const ROBOTS: [&str; 6] = ["postmaster", "mailer-daemon", "noreply", "no-reply", "donotreply", "bounces"];
-
 /// How long a check may take.
 const CHECK: Duration = Duration::from_secs(20);
 
 /// A mail that each lead sends off.
-pub struct Email(Parsed);
+pub struct Email {
+    parsed: Parsed,
+    lately: Lately,
+}
 
 impl Email {
     /// This mail.
     pub fn new(parsed: Parsed) -> Self {
-        Self(parsed)
+        Self { parsed, lately: Lately::default() }
+    }
+
+    /// No confirmation goes to a robot, to ourselves, or to an address that had its share today.
+    fn is_wanted(&self, visitor: &lettre::Address, delivery: &DeliveryId) -> Result<(), DeliveryError> {
+        let Parsed { ours, mail, per_day, .. } = &self.parsed;
+        if loops::is_robot(visitor) {
+            let why =
+                "A robot's address gets no confirmation, for two robots would write to each other for ever.";
+            return Err(DeliveryError::needless("robot", why));
+        }
+        if ours.iter().chain([&mail.from.email]).any(|address| loops::is_same(address, visitor)) {
+            let why = "The address is one that our own mails come from or go to: no confirmation is sent to ourselves.";
+            return Err(DeliveryError::needless("our_own_address", why));
+        }
+        if *per_day > 0 && !self.lately.admits(visitor, delivery, *per_day) {
+            let why = "This address had its confirmations for a day (`per_day`), so that a form cannot be used to fill a mailbox.";
+            return Err(DeliveryError::needless("enough_for_a_day", why));
+        }
+        Ok(())
     }
 
     fn bytes(&self, parcel: &Parcel<'_>) -> Result<(Vec<lettre::Address>, Vec<u8>), DeliveryError> {
-        let Parsed { audience, to, template, mail } = &self.0;
+        let Parsed { audience, to, template, mail, .. } = &self.parsed;
         let submitted = &parcel.lead.submitted;
         let visitor = settings::address_of(submitted.email.as_str()).map_err(|_| {
             DeliveryError::rejected("no_address", "The lead's address cannot stand in an envelope.")
@@ -48,15 +71,7 @@ impl Email {
         let to = match audience {
             Audience::Team => to.clone(),
             Audience::Visitor => {
-                let user = visitor.user().to_ascii_lowercase();
-                let mailbox = user.split('+').next().unwrap_or_default();
-                let is_ours = visitor.to_string().eq_ignore_ascii_case(mail.from.email.as_ref());
-                if is_ours || ROBOTS.contains(&mailbox) {
-                    return Err(DeliveryError::rejected(
-                        "no_person",
-                        "No confirmation is sent to our own sender or to a robot's address, for two robots would write to each other for ever. Cancel this delivery.",
-                    ));
-                }
+                self.is_wanted(&visitor, parcel.delivery)?;
                 vec![visitor.clone()]
             }
         };
@@ -84,11 +99,7 @@ impl Email {
 impl Destination for Email {
     async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
         let (to, bytes) = self.bytes(&parcel)?;
-        let lost = |it: &&crate::delivery::Attempt| {
-            it.outcome == AttemptOutcome::Unknown && it.code.starts_with("smtp_body")
-        };
-        let lost_before = parcel.earlier.iter().filter(lost).count();
-        match transport::send(&self.0.mail, &to, &bytes, parcel.deadline).await {
+        match transport::send(&self.parsed.mail, &to, &bytes, parcel.deadline).await {
             Ok(taken) => {
                 let refused: Vec<_> = taken
                     .refused
@@ -98,16 +109,29 @@ impl Destination for Email {
                 let note = (!refused.is_empty()).then(|| format!("Refused for {}", refused.join("; ")));
                 Ok(Receipt { remote_id: Some(taken.answer), note })
             }
-            Err(failure) => Err(error(&failure, lost_before)),
+            Err(failure) => {
+                if failure.class != Class::Unknown {
+                    self.lately.forget(parcel.delivery);
+                }
+                Err(error(&failure, lost_before(parcel.earlier)))
+            }
         }
     }
 
     /// Connects, makes it safe and logs in.
     async fn check(&self) -> Result<(), DeliveryError> {
-        let session = transport::open(&self.0.mail, Instant::now() + CHECK).await;
+        let session = transport::open(&self.parsed.mail, Instant::now() + CHECK).await;
         transport::goodbye(session.map_err(|failure| error(&failure, 0))?).await;
         Ok(())
     }
+}
+
+/// How many of the newest attempts lost the answer to the whole mail. A dead letter that was replayed
+/// begins anew: whoever replays it knows that the mail had not arrived.
+fn lost_before(earlier: &[Attempt]) -> usize {
+    let since_replay = earlier.iter().rev().take_while(|it| it.outcome != AttemptOutcome::Rejected);
+    let lost = |it: &&Attempt| it.outcome == AttemptOutcome::Unknown && it.code.starts_with("smtp_body");
+    since_replay.filter(lost).count()
 }
 
 fn error(failure: &Failure, lost_before: usize) -> DeliveryError {

@@ -170,6 +170,9 @@ pub struct Settings {
     pub to: Vec<String>,
     /// Which templates it is made of.
     pub template: String,
+    /// How many mails to the visitor one address gets within a day; 0 is no limit.
+    #[serde(default)]
+    pub per_day: usize,
 }
 
 /// Whom a mail is for.
@@ -193,7 +196,19 @@ pub struct Parsed {
     pub(super) audience: Audience,
     pub(super) to: Vec<Address>,
     pub(super) template: String,
+    pub(super) per_day: usize,
     pub(super) mail: Arc<Mail>,
+    /// Where the team's mails go: no confirmation goes there.
+    pub(super) ours: Vec<Address>,
+}
+
+/// Tells every mail where the team's mails go.
+pub fn introduce<'a>(mails: impl Iterator<Item = &'a mut Parsed>) {
+    let mails: Vec<_> = mails.collect();
+    let ours: Vec<_> = mails.iter().flat_map(|mail| mail.to.iter().cloned()).collect();
+    for mail in mails {
+        mail.ours.clone_from(&ours);
+    }
 }
 
 impl Settings {
@@ -220,6 +235,10 @@ impl Settings {
                 let hint = "list the team's addresses in `to`; for the notification, EMAIL_NOTIFY_TO does so";
                 problems.push(SettingProblem::new("to", "nobody would get this mail", hint));
             }
+            Audience::Team if self.per_day > 0 => {
+                let hint = "take it out: the team hears of every lead";
+                problems.push(SettingProblem::new("per_day", "this is for mails to the visitor", hint));
+            }
             Audience::Visitor if !self.to.is_empty() => {
                 let hint = "take it out, or write audience = \"team\"";
                 problems.push(SettingProblem::new(
@@ -238,7 +257,8 @@ impl Settings {
             ));
         }
         if problems.is_empty() {
-            Ok(Parsed { audience: self.audience, to, template: self.template, mail })
+            let Self { audience, template, per_day, .. } = self;
+            Ok(Parsed { audience, to, template, per_day, mail, ours: Vec::new() })
         } else {
             Err(problems)
         }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::time::Instant;
 
 use self::writer::Writer;
@@ -22,7 +22,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::delivery::{Claim, Entry, State};
 use crate::id::{DeliveryId, DestinationName, LeadId};
 
-/// How long a statement waits for another process that holds the file.
+/// How long a statement waits for another process that holds the file, such as a command that replays.
 const BUSY: Duration = Duration::from_millis(500);
 
 /// The most idle reading connections that are kept.
@@ -40,9 +40,14 @@ struct Readers {
     idle: Mutex<Vec<Connection>>,
 }
 
-/// An SQLite error, as the store's: what the disk or a lock did is `Unavailable`.
+/// An SQLite error, as the store's: what the disk or a lock did is `Unavailable`, a file that SQLite
+/// cannot make sense of is `Corrupt`.
 fn failed(error: rusqlite::Error) -> StoreError {
-    StoreError::Unavailable(Box::new(error))
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => StoreError::Corrupt("the file is no SQLite database".to_owned()),
+        Some(ErrorCode::DatabaseCorrupt) => StoreError::Corrupt(format!("the file is damaged ({error})")),
+        _ => StoreError::Unavailable(Box::new(error)),
+    }
 }
 
 impl Sqlite {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::failed;
 use crate::store::StoreError;
@@ -20,16 +20,41 @@ const STATEMENTS: usize = 64;
 /// Opens the file for writing, creates it and its folder if need be, and applies what is missing.
 pub(super) fn open_writer(path: &Path, busy: Duration) -> Result<Connection, StoreError> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+        std::fs::create_dir_all(folder).map_err(|error| {
+            unusable(format!("the folder {} cannot be made", folder.display()), Box::new(error))
+        })?;
     }
     // One thread uses it, so SQLite need not lock what it does.
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut db = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let mut db = Connection::open_with_flags(path, flags).map_err(|error| not_opened(path, error))?;
     owner_only(path)?;
-    prepare(&db, busy)?;
+    prepare(&db, busy).map_err(|error| not_opened(path, error))?;
     migrate(&mut db)?;
     Ok(db)
+}
+
+/// Why the file cannot be used, in words for whoever started the service.
+fn not_opened(path: &Path, error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen) => {
+            unusable(format!("the file {} cannot be made or opened", path.display()), Box::new(error))
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            unusable(format!("the file {} cannot be written", path.display()), Box::new(error))
+        }
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => StoreError::Unusable {
+            problem: format!("the file {} is damaged, or is no SQLite database", path.display()),
+            hint: "let store.url (DATABASE_URL) name another file, or bring back a backup of this one",
+            source: Box::new(error),
+        },
+        _ => failed(error),
+    }
+}
+
+fn unusable(problem: String, source: Box<dyn std::error::Error + Send + Sync>) -> StoreError {
+    let hint = "let store.url (DATABASE_URL) name a file in a folder that this user may write (in a container: on the volume)";
+    StoreError::Unusable { problem, hint, source }
 }
 
 /// Opens the file for reading alone.
@@ -42,8 +67,8 @@ pub(super) fn open_reader(path: &Path, busy: Duration) -> Result<Connection, Sto
 }
 
 /// WAL with synchronous FULL: a commit is on the disk when it returns.
-fn prepare(db: &Connection, busy: Duration) -> Result<(), StoreError> {
-    db.busy_timeout(busy).map_err(failed)?;
+fn prepare(db: &Connection, busy: Duration) -> rusqlite::Result<()> {
+    db.busy_timeout(busy)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     db.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
@@ -52,7 +77,6 @@ fn prepare(db: &Connection, busy: Duration) -> Result<(), StoreError> {
              name TEXT PRIMARY KEY, digest BLOB NOT NULL
          ) STRICT, WITHOUT ROWID;",
     )
-    .map_err(failed)
 }
 
 /// The file holds personal data: nobody but its owner reads it.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{failed, read};
 use crate::clock::Timestamp;
-use crate::delivery::{Birth, Claim, Entry, LONGEST_WAIT, Settlement};
+use crate::delivery::{Birth, Claim, Entry, LONGEST_WAIT, Settlement, State};
 use crate::id::{DeliveryId, LeadId};
 use crate::lead::Lead;
 use crate::store::{Accepted, ClaimRequest, Settle, StoreError};
@@ -256,13 +256,18 @@ pub(super) fn settle(db: &Connection, settle: &Settle, now: i64) -> Result<bool,
             ),
             params![id, destination, claim.attempt, now + millis(*wait), counted],
         )?,
-        Settlement::Dead => change(
+        end @ (Settlement::Dead | Settlement::Cancelled) => change(
             db,
             &format!(
-                "UPDATE deliveries SET state = 'dead', due_at = NULL, open_since = NULL
+                "UPDATE deliveries SET state = ?4, due_at = NULL, open_since = NULL
                  WHERE {THIS} AND state = 'pending' AND attempts = ?3"
             ),
-            params![id, destination, claim.attempt],
+            params![
+                id,
+                destination,
+                claim.attempt,
+                if *end == Settlement::Dead { State::Dead.as_str() } else { State::Cancelled.as_str() },
+            ],
         )?,
     };
     Ok(changed == 1)

@@ -81,7 +81,7 @@ pub struct Smtp {
 struct Shared {
     mode: Mode,
     script: Script<(Stage, What)>,
-    refused: std::sync::Mutex<Option<String>>,
+    refused: std::sync::Mutex<Vec<String>>,
     mails: watch::Sender<Vec<Mail>>,
     tls: TlsAcceptor,
 }
@@ -164,10 +164,10 @@ impl Smtp {
         self.shared.script.is_planned()
     }
 
-    /// This recipient is refused with 550.
-    pub fn refuse(&self, recipient: &str) {
+    /// These recipients, and no others, are refused with 550 from now on.
+    pub fn refuse(&self, recipients: &[&str]) {
         *self.shared.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-            Some(recipient.to_owned());
+            recipients.iter().map(|&recipient| recipient.to_owned()).collect();
     }
 
     /// Every mail that was accepted.

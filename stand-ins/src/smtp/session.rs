@@ -134,8 +134,7 @@ impl Session {
         let Some(recipient) = address(text) else {
             return Ok(write(connection, "501 5.1.3 no address").await?);
         };
-        let refused = self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if refused.as_deref() == Some(recipient.as_str()) {
+        if self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner).contains(&recipient) {
             return Ok(write(connection, "550 5.1.1 no such mailbox").await?);
         }
         let before = self.shared.script.is_planned();
