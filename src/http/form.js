@@ -28,11 +28,11 @@
       submitted_at: new Date().toISOString(),
       timezone: Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC",
       consent_given: false,
-      form_data: {},
+      form_data: Object.create(null),
     };
     new FormData(form).forEach(function (value, name) {
       if (typeof value !== "string") return;
-      if (name === "consent_given") lead.consent_given = true;
+      if (name === "consent_given") lead.consent_given = lead.consent_given || !/^(|0|no|off|false)$/i.test(value);
       else if (name === "form_name") lead.form_name = value;
       else if (KNOWN.indexOf(name) >= 0) { if (value) lead[name] = value; }
       else if (name in lead.form_data) lead.form_data[name] = [].concat(lead.form_data[name], value);
@@ -59,7 +59,11 @@
           headers: { "Content-Type": "application/json", "Idempotency-Key": id },
         });
       } catch (lost) { /* no connection: tried again */ }
-      if (answer && answer.status !== 429 && answer.status < 500) return answer.json();
+      if (answer && answer.status !== 429 && answer.status < 500) {
+        return answer.json().catch(function () {
+          return { success: false, errors: { formErrors: ["This could not be sent (" + answer.status + ")."], fieldErrors: {} } };
+        });
+      }
       if (tries === WAITS.length) {
         return { success: false, errors: { formErrors: ["This could not be sent. Please try again in a few minutes."], fieldErrors: {} } };
       }
@@ -76,8 +80,10 @@
 
   function mark(form, errors) {
     Array.prototype.forEach.call(form.elements, function (input) {
-      var messages = input.name && errors.fieldErrors[input.name];
-      if (messages) input.setAttribute("aria-invalid", "true");
+      var wrong = [input.name, "form_data." + input.name].some(function (name) {
+        return Object.prototype.hasOwnProperty.call(errors.fieldErrors, name);
+      });
+      if (wrong) input.setAttribute("aria-invalid", "true");
       else input.removeAttribute("aria-invalid");
     });
     return errors.formErrors.concat(Object.keys(errors.fieldErrors).map(function (name) {
@@ -101,7 +107,8 @@
     if (answer.success) {
       delete form.leadIntake;
       mark(form, { formErrors: [], fieldErrors: {} });
-      form.reset();
+      /* A field named reset would stand in the method's place. */
+      HTMLFormElement.prototype.reset.call(form);
       show(form, "sent", "Thank you. We have received your message.");
       form.dispatchEvent(new CustomEvent("lead-intake:sent", { bubbles: true, detail: answer }));
     } else {
