@@ -52,7 +52,7 @@ pub(super) async fn run(common: &Common) -> Result<(), Failure> {
         match lead {
             Ok(lead) => {
                 let id = lead.id;
-                match store.accept(entry(lead, &known, &home_name)).await? {
+                match store.accept(Arc::new(entry(lead, &known, &home_name))).await? {
                     Accepted::New(_) => {
                         entered += 1;
                         cleared.push(id);

@@ -85,7 +85,7 @@ pub(super) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) ->
     family(
         "lead_intake_deliveries",
         "gauge",
-        "Deliveries in the store, by destination and state.",
+        "Deliveries that are pending, dead or withheld, by destination and state.",
         counts
             .iter()
             .map(|(name, state, count)| (format!("{{destination=\"{name}\",state=\"{state}\"}}"), *count))

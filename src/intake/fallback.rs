@@ -126,8 +126,9 @@ impl Fallback {
                 planned.birth = Birth::Due;
             }
         }
+        let entry = Arc::new(entry);
         let (mut wait, longest) = AGAIN;
-        while let Err(error) = store.accept(entry.clone()).await {
+        while let Err(error) = store.accept(Arc::clone(&entry)).await {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.lane.given_up() => {

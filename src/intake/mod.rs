@@ -146,17 +146,18 @@ impl Intake {
         if let Some(answer) = self.fallback.as_ref().and_then(|fallback| fallback.recall(id, &digest)) {
             return reply.give(answer);
         }
-        let entry = Entry { lead, digest, deliveries };
-        let mut accept = self.store.accept(entry.clone());
+        let entry = Arc::new(Entry { lead, digest, deliveries });
+        let mut accept = self.store.accept(Arc::clone(&entry));
         match timeout(self.patience.commit, accept.as_mut()).await {
             Ok(Ok(accepted)) => self.accepted(&entry, accepted, starts, &mut reply).await,
             Ok(Err(error)) => {
                 warn!(lead = %id, error = %Chain(&error), "not accepted");
-                self.without_store(entry, starts, std::future::ready(Err(error)), reply).await;
+                // Boxed: it is large, and every submit would carry it.
+                Box::pin(self.without_store(&entry, starts, std::future::ready(Err(error)), reply)).await;
             }
             Err(_) => {
                 warn!(lead = %id, "not accepted: the store did not commit in time");
-                self.without_store(entry, starts, accept, reply).await;
+                Box::pin(self.without_store(&entry, starts, accept, reply)).await;
             }
         }
     }
@@ -206,7 +207,7 @@ impl Intake {
     /// first answers for it. A commit that comes late is a fact like any other.
     async fn without_store(
         &self,
-        entry: Entry,
+        entry: &Entry,
         mut starts: Vec<Start<'_>>,
         late: impl Future<Output = Result<Accepted, StoreError>>,
         mut reply: Reply,
@@ -223,18 +224,18 @@ impl Intake {
         let Some(fallback) = fallback else {
             reply.give(Answer::Unavailable { retry_after: RETRY_AFTER });
             if let Ok(accepted) = late.await {
-                self.accepted(&entry, accepted, starts, &mut reply).await;
+                self.accepted(entry, accepted, starts, &mut reply).await;
             }
             return;
         };
         let (asked, asked_at) = (self.clock.now(), Instant::now());
-        let (kept, accepted) = both(fallback.keep(&entry), late, id, &mut reply).await;
+        let (kept, accepted) = both(fallback.keep(entry), late, id, &mut reply).await;
         let took = asked_at.elapsed();
         match (kept, accepted) {
             (Ok(receipt), Err(_) | Ok(Accepted::Repeat)) => {
                 // The permit goes back; the others are claimed by their lanes once they are stored.
                 drop(starts);
-                fallback.enter(self.store.as_ref(), entry, &receipt).await;
+                fallback.enter(self.store.as_ref(), entry.clone(), &receipt).await;
                 self.lanes.iter().for_each(|lane| lane.wake());
             }
             (kept, Ok(Accepted::New(claims))) => {
@@ -253,7 +254,7 @@ impl Intake {
                 }
                 // Born due rather than claimed: the row is a fact all the same.
                 if let Some(Ok(receipt)) = outcome {
-                    fallback.enter(self.store.as_ref(), entry, &receipt).await;
+                    fallback.enter(self.store.as_ref(), entry.clone(), &receipt).await;
                 } else if was_kept {
                     fallback.entered(id).await;
                 } else {

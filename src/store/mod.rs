@@ -25,7 +25,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// The lead's id decides: an id that is there already, with the same digest, is a repeat and
     /// changes nothing; with another digest it is a conflict.
-    async fn accept(&self, entry: Entry) -> Result<Accepted, StoreError>;
+    async fn accept(&self, entry: Arc<Entry>) -> Result<Accepted, StoreError>;
 
     /// Claims up to `limit` due deliveries of one destination, those due longest first. A delivery
     /// whose last claim ended unsettled gets a lost attempt with the outcome Unknown first.
@@ -68,7 +68,7 @@ pub trait Store: Send + Sync + 'static {
     /// The destinations that deliveries wait for. Cheap however many wait: `/health` asks it.
     async fn waited_for(&self) -> Result<Vec<DestinationName>, StoreError>;
 
-    /// How many deliveries of each destination are in each state.
+    /// How many deliveries of each destination are pending, dead or withheld. Cheap however many are done.
     async fn counts(&self) -> Result<Vec<(DestinationName, State, u64)>, StoreError>;
 
     /// A value that is made once and kept: the first caller's `fresh` value stays.

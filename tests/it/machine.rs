@@ -148,7 +148,7 @@ async fn compare(born_withheld: bool, events: Vec<Event>) {
     let birth = if born_withheld { Birth::Withheld } else { Birth::Due };
     let planned = Planned { destination: id.destination.clone(), crm: true, birth };
     let entry = Entry { lead: Arc::new(lead), digest: [0; 32], deliveries: vec![planned] };
-    assert!(matches!(store.accept(entry).await.unwrap(), Accepted::New(_)));
+    assert!(matches!(store.accept(Arc::new(entry)).await.unwrap(), Accepted::New(_)));
     let state = if born_withheld { State::Withheld } else { State::Pending };
     let mut model = Model { state, due: 0, attempts: 0, now: 0 };
     let mut claims: Vec<Claim> = Vec::new();

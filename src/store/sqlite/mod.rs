@@ -94,7 +94,7 @@ impl Readers {
 
 #[async_trait]
 impl Store for Sqlite {
-    async fn accept(&self, entry: Entry) -> Result<Accepted, StoreError> {
+    async fn accept(&self, entry: Arc<Entry>) -> Result<Accepted, StoreError> {
         let (now, asked) = (self.now(), Instant::now());
         let draft = write::Draft::new(entry)?;
         self.writer.run(move |db| write::accept(db, &draft, now, asked)).await

@@ -9,10 +9,13 @@ use super::failed;
 use crate::store::StoreError;
 
 /// Every migration, oldest first.
-const MIGRATIONS: &[(&str, &str)] = &[(
-    "0001_leads_and_deliveries",
-    include_str!("../../../migrations/sqlite/0001_leads_and_deliveries.sql"),
-)];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_leads_and_deliveries", include_str!("../../../migrations/sqlite/0001_leads_and_deliveries.sql")),
+    (
+        "0002_what_waits_for_a_person",
+        include_str!("../../../migrations/sqlite/0002_what_waits_for_a_person.sql"),
+    ),
+];
 
 /// How many prepared statements a connection keeps.
 const STATEMENTS: usize = 64;

@@ -1,6 +1,6 @@
 //! What is done inside the writer's transaction, a function a verb. `now` is milliseconds since 1970.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{failed, read};
 use crate::clock::Timestamp;
-use crate::delivery::{Birth, Claim, Entry, LONGEST_WAIT, Settlement, State};
+use crate::delivery::{Birth, Claim, Entry, LONGEST_WAIT, Planned, Settlement, State};
 use crate::id::{DeliveryId, LeadId};
 use crate::lead::Lead;
 use crate::store::{Accepted, ClaimRequest, Settle, StoreError};
@@ -23,14 +23,18 @@ pub(super) fn millis(length: Duration) -> i64 {
 /// An entry with everything written out that can be before the writer's turn: the one thread that
 /// writes does nothing that another could.
 pub(super) struct Draft {
-    entry: Entry,
+    entry: Arc<Entry>,
     id: String,
     body: String,
 }
 
 impl Draft {
-    pub(super) fn new(entry: Entry) -> Result<Self, StoreError> {
-        let body = to_json(&*entry.lead)?;
+    pub(super) fn new(entry: Arc<Entry>) -> Result<Self, StoreError> {
+        // A common lead in one piece of memory.
+        let mut body = Vec::with_capacity(1_024);
+        serde_json::to_writer(&mut body, &*entry.lead)
+            .map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        let body = String::from_utf8(body).map_err(|error| StoreError::Corrupt(error.to_string()))?;
         Ok(Self { id: entry.lead.id.to_string(), body, entry })
     }
 }
@@ -63,20 +67,11 @@ pub(super) fn accept(
         return join(db, entry);
     }
     let seq = db.last_insert_rowid();
-    let mut insert = db.prepare_cached(&insert_deliveries(entry.deliveries.len())).map_err(failed)?;
     let mut claims = Vec::new();
-    for (row, planned) in entry.deliveries.iter().enumerate() {
-        let (state, due_at, attempts, open_since, receipt) = match &planned.birth {
-            Birth::Due => ("pending", Some(now), 0, None, None),
-            Birth::Claimed { lease } => ("pending", Some(now + millis(*lease)), 1, Some(now), None),
-            Birth::Withheld => ("withheld", None, 0, None, None),
-            Birth::Delivered(receipt) => ("delivered", None, 0, None, Some(to_json(receipt)?)),
-        };
-        let values: [&dyn ToSql; COLUMNS] =
-            [&seq, &planned.destination.as_str(), &state, &due_at, &attempts, &open_since, &receipt];
-        for (column, value) in values.into_iter().enumerate() {
-            insert.raw_bind_parameter(row * COLUMNS + column + 1, value).map_err(failed)?;
-        }
+    for some in entry.deliveries.chunks(INSERTS.len()) {
+        insert_deliveries(db, seq, some, now)?;
+    }
+    for planned in &entry.deliveries {
         if let Birth::Claimed { lease } = planned.birth {
             claims.push(Claim {
                 delivery: DeliveryId { lead: lead.id, destination: planned.destination.clone() },
@@ -89,22 +84,40 @@ pub(super) fn accept(
             });
         }
     }
-    if !entry.deliveries.is_empty() {
-        insert.raw_execute().map_err(failed)?;
-    }
     Ok(Accepted::New(claims))
 }
 
-/// How many values a new delivery has.
-const COLUMNS: usize = 7;
+/// Statements that insert one, two … deliveries at once: stepping a statement costs more than a row.
+static INSERTS: LazyLock<[String; 8]> = LazyLock::new(|| {
+    std::array::from_fn(|index| {
+        let rows = vec!["(?, ?, ?, ?, ?, ?, ?)"; index + 1].join(", ");
+        format!(
+            "INSERT INTO deliveries (lead, destination, state, due_at, attempts, open_since, receipt) VALUES {rows}"
+        )
+    })
+});
 
-/// One statement for all the deliveries of a lead: stepping a statement costs more than a row.
-fn insert_deliveries(rows: usize) -> String {
-    let row = "(?, ?, ?, ?, ?, ?, ?)";
-    let rows = vec![row; rows.max(1)].join(", ");
-    format!(
-        "INSERT INTO deliveries (lead, destination, state, due_at, attempts, open_since, receipt) VALUES {rows}"
-    )
+/// As many deliveries as one statement takes.
+fn insert_deliveries(db: &Connection, seq: i64, some: &[Planned], now: i64) -> Result<(), StoreError> {
+    let Some(sql) = some.len().checked_sub(1).and_then(|index| INSERTS.get(index)) else { return Ok(()) };
+    let mut insert = db.prepare_cached(sql).map_err(failed)?;
+    let mut column = 0;
+    for planned in some {
+        let (state, due_at, attempts, open_since, receipt) = match &planned.birth {
+            Birth::Due => ("pending", Some(now), 0, None, None),
+            Birth::Claimed { lease } => ("pending", Some(now + millis(*lease)), 1, Some(now), None),
+            Birth::Withheld => ("withheld", None, 0, None, None),
+            Birth::Delivered(receipt) => ("delivered", None, 0, None, Some(to_json(receipt)?)),
+        };
+        let values: [&dyn ToSql; 7] =
+            [&seq, &planned.destination.as_str(), &state, &due_at, &attempts, &open_since, &receipt];
+        for value in values {
+            column += 1;
+            insert.raw_bind_parameter(column, value).map_err(failed)?;
+        }
+    }
+    insert.raw_execute().map_err(failed)?;
+    Ok(())
 }
 
 /// The id is there already: a repeat, or another submission. A delivery that has arrived meanwhile is

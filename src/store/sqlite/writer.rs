@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, TransactionBehavior};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::failed;
@@ -27,19 +28,14 @@ trait Command: Send {
 }
 
 struct Work<T, F> {
-    work: Option<F>,
+    work: F,
     made: Option<T>,
-    reply: Option<oneshot::Sender<Reply<T, F>>>,
+    reply: Option<oneshot::Sender<Result<T, StoreError>>>,
 }
-
-/// The answer, and the work with all that it owns: freed by the thread that made it, for freeing it here
-/// would make the two wait for each other's allocator.
-type Reply<T, F> = (Result<T, StoreError>, Option<F>);
 
 impl<T: Send, F: FnMut(&Connection) -> Result<T, StoreError> + Send> Command for Work<T, F> {
     fn run(&mut self, db: &Connection) -> Result<(), StoreError> {
-        let work = self.work.as_mut().ok_or_else(|| StoreError::Corrupt("done already".to_owned()))?;
-        let made = catch_unwind(AssertUnwindSafe(|| work(db)));
+        let made = catch_unwind(AssertUnwindSafe(|| (self.work)(db)));
         self.made = Some(made.map_err(|_| StoreError::Corrupt("a statement panicked".to_owned()))??);
         Ok(())
     }
@@ -50,7 +46,7 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T, StoreError> + Send> Command for
             end.and_then(|()| made.ok_or_else(|| StoreError::Corrupt("nothing was made".to_owned())));
         if let Some(reply) = self.reply.take() {
             // Nobody listens when the caller has gone away; what was done stays done.
-            let _ = reply.send((answer, self.work.take()));
+            let _ = reply.send(answer);
         }
     }
 }
@@ -62,12 +58,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread on its connection.
+    /// Starts the thread on its connection. To be called in a runtime, where the answers are given.
     pub(super) fn start(db: Connection) -> Result<Self, StoreError> {
         let (queue, commands) = sync_channel(QUEUE);
+        let runtime = Handle::current();
         let thread = std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
-            .spawn(move || write(db, &commands))
+            .spawn(move || write(db, &commands, &runtime))
             .map_err(|error| StoreError::Unavailable(Box::new(error)))?;
         Ok(Self { queue: std::sync::Mutex::new(Some(queue)), thread: std::sync::Mutex::new(Some(thread)) })
     }
@@ -79,7 +76,7 @@ impl Writer {
         work: impl FnMut(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let command = Box::new(Work { work: Some(work), made: None, reply: Some(reply) });
+        let command = Box::new(Work { work, made: None, reply: Some(reply) });
         let sent = match &*self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             Some(queue) => queue.try_send(command).map_err(|error| match error {
                 TrySendError::Full(_) => "its queue is full",
@@ -88,10 +85,7 @@ impl Writer {
             None => Err("it is closed"),
         };
         sent.map_err(|why| StoreError::Unavailable(why.into()))?;
-        match answer.await {
-            Ok((answer, _work)) => answer,
-            Err(_) => Err(StoreError::Unavailable("its writer has stopped".into())),
-        }
+        answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("its writer has stopped".into())))
     }
 
     /// Finishes what is queued and ends the thread. Blocks.
@@ -104,25 +98,31 @@ impl Writer {
     }
 }
 
-fn write(mut db: Connection, commands: &Receiver<Box<dyn Command>>) {
+fn write(mut db: Connection, commands: &Receiver<Box<dyn Command>>, runtime: &Handle) {
     while let Ok(first) = commands.recv() {
         let mut batch = vec![first];
         batch.extend(commands.try_iter().take(BATCH - 1));
         let together = transact(&mut db, &mut batch);
         if together.is_ok() || batch.len() == 1 {
-            let mut together = Some(together);
-            for command in &mut batch {
-                command.answer(together.take().unwrap_or(Ok(())));
-            }
+            give(runtime, batch, vec![together]);
             continue;
         }
-        for command in &mut batch {
-            let end = transact(&mut db, std::slice::from_mut(command));
-            command.answer(end);
-        }
+        let ends = batch.iter_mut().map(|command| transact(&mut db, std::slice::from_mut(command))).collect();
+        give(runtime, batch, ends);
     }
     // The log is folded into the file; what cannot be folded now is at the next start.
     let _ = db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+}
+
+/// Answers a batch from within the runtime: waking its tasks one by one from here would cost this thread
+/// a lock and a system call each.
+fn give(runtime: &Handle, batch: Vec<Box<dyn Command>>, ends: Vec<Result<(), StoreError>>) {
+    runtime.spawn(async move {
+        let ends = ends.into_iter().chain(std::iter::repeat_with(|| Ok(())));
+        for (mut command, end) in batch.into_iter().zip(ends) {
+            command.answer(end);
+        }
+    });
 }
 
 fn transact(db: &mut Connection, batch: &mut [Box<dyn Command>]) -> Result<(), StoreError> {

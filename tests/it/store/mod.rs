@@ -37,9 +37,9 @@ fn lead() -> Arc<Lead> {
     Arc::new(serde_json::from_value(body).unwrap())
 }
 
-fn entry(lead: &Arc<Lead>, birth: Birth) -> Entry {
+fn entry(lead: &Arc<Lead>, birth: Birth) -> Arc<Entry> {
     let planned = Planned { destination: "crm".parse().unwrap(), crm: true, birth };
-    Entry { lead: Arc::clone(lead), digest: lead.submitted.digest(), deliveries: vec![planned] }
+    Arc::new(Entry { lead: Arc::clone(lead), digest: lead.submitted.digest(), deliveries: vec![planned] })
 }
 
 impl Engine {
@@ -84,7 +84,7 @@ async fn a_repeat_changes_nothing_and_another_body_is_a_conflict() {
     let lead = lead();
     assert!(matches!(engine.store.accept(entry(&lead, Birth::Due)).await.unwrap(), Accepted::New(_)));
     assert!(matches!(engine.store.accept(entry(&lead, Birth::Due)).await.unwrap(), Accepted::Repeat));
-    let other = Entry { digest: [7; 32], ..entry(&lead, Birth::Due) };
+    let other = Arc::new(Entry { digest: [7; 32], ..entry(&lead, Birth::Due).as_ref().clone() });
     assert!(matches!(engine.store.accept(other).await.unwrap(), Accepted::Conflict));
     assert_eq!(engine.claim().await.len(), 1);
 }
