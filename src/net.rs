@@ -13,7 +13,7 @@ use crate::clock::{Timestamp, until};
 /// How long a connection may take to be made, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// The most of an answer that is read; the rest is left.
+/// The most of an answer that is read, unless more is asked for; the rest is left.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
 /// What comes back.
@@ -23,7 +23,7 @@ pub struct Answer {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// At most the first 64 KiB of the body.
+    /// The body, or as much of it as is read: 64 KiB unless [`Net::reading`] says otherwise.
     pub body: Vec<u8>,
 }
 
@@ -40,7 +40,10 @@ pub enum Lost {
 
 /// A client for everybody who calls an HTTP API.
 #[derive(Clone, Debug)]
-pub struct Net(Client);
+pub struct Net {
+    client: Client,
+    longest_answer: usize,
+}
 
 impl Net {
     /// A client with connections of its own.
@@ -55,12 +58,12 @@ impl Net {
             .user_agent(concat!("lead-intake/", env!("CARGO_PKG_VERSION")))
             .build()
             .expect("the platform's certificate roots can be read");
-        Self(client)
+        Self { client, longest_answer: LONGEST_ANSWER }
     }
 
-    /// The client, to build a request with.
-    pub fn client(&self) -> &Client {
-        &self.0
+    /// The same client, reading at most so many bytes of an answer.
+    pub fn reading(self, longest_answer: usize) -> Self {
+        Self { longest_answer, ..self }
     }
 
     /// Asks for a page of a service of our own.
@@ -79,7 +82,7 @@ impl Net {
     /// No whole status line and headers came back. A body that is cut is no error: the status says
     /// what happened.
     pub async fn send(&self, request: Request, deadline: Instant) -> Result<Answer, Lost> {
-        let mut response = match timeout_at(deadline, self.0.execute(request)).await {
+        let mut response = match timeout_at(deadline, self.client.execute(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.is_connect() => return Err(Lost::Unsent(error.without_url())),
             Ok(Err(error)) => return Err(Lost::Midway(error.without_url())),
@@ -87,7 +90,7 @@ impl Net {
         };
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
-        let body = timeout_at(deadline, body(&mut response)).await.unwrap_or_default();
+        let body = timeout_at(deadline, body(&mut response, self.longest_answer)).await.unwrap_or_default();
         Ok(Answer { status, headers, body })
     }
 }
@@ -98,12 +101,12 @@ impl Default for Net {
     }
 }
 
-async fn body(response: &mut Response) -> Vec<u8> {
+async fn body(response: &mut Response, longest: usize) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
-        let room = LONGEST_ANSWER - body.len();
+        let room = longest - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if body.len() == LONGEST_ANSWER {
+        if body.len() == longest {
             break;
         }
     }

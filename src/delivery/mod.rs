@@ -14,6 +14,7 @@ pub mod outcome;
 pub mod plan;
 pub mod retry;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,6 +146,8 @@ pub struct Claim {
     pub crm_planned: bool,
     /// The attempts before this one, oldest first.
     pub earlier: Vec<Attempt>,
+    /// The steps that they finished, by name.
+    pub steps: BTreeMap<String, String>,
 }
 
 /// One try at a delivery, as the store keeps it.

@@ -3,9 +3,11 @@
 //! Implementations never import each other, never touch the store, and never decide on retries: they
 //! say what happened, in the words of [`Fault`](crate::delivery::Fault).
 
+pub mod api;
 pub mod email;
 pub mod google_sheets;
 pub mod handoff;
+pub mod notebook;
 pub mod registry;
 pub mod webhook;
 
@@ -20,6 +22,7 @@ use crate::delivery::{Attempt, AttemptOutcome, DeliveryError, Receipt};
 use crate::id::{DeliveryId, LeadId};
 use crate::lead::Lead;
 pub use handoff::Handoff;
+pub use notebook::{NoNotes, Notebook, Steps};
 
 pub use crate::units::SettingProblem;
 
@@ -61,6 +64,10 @@ pub struct Parcel<'a> {
     pub crm_planned: bool,
     /// For a destination that queues: where it says so, and asks before it sends.
     pub handoff: &'a Arc<Handoff>,
+    /// The steps that earlier attempts finished.
+    pub steps: &'a Steps,
+    /// Where this attempt writes down what a repeat must know.
+    pub notebook: &'a dyn Notebook,
 }
 
 impl Parcel<'_> {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::lane::Lane;
+use super::notes::Notes;
 use crate::clock::Timestamp;
 use crate::delivery::{Attempt, AttemptOutcome, Claim, DeliveryError, Fault, Outcome, Settlement};
 use crate::destination::{Handoff, Parcel};
@@ -57,6 +58,8 @@ impl Lane {
     async fn deliver(&self, claim: &Claim, now: Timestamp) -> Option<Outcome> {
         let handoff = Arc::new(Handoff::default());
         let deadline = Instant::now() + self.settings.timeout;
+        let store = Arc::clone(&self.around.store);
+        let notebook = Notes { store, delivery: claim.delivery.clone(), deadline };
         let parcel = Parcel {
             lead: &claim.lead,
             delivery: &claim.delivery,
@@ -66,6 +69,8 @@ impl Lane {
             now,
             crm_planned: claim.crm_planned,
             handoff: &handoff,
+            steps: &claim.steps,
+            notebook: &notebook,
         };
         let cut_short = |code: &str, detail: &str| {
             let look_after = self.destination.quiet_period();

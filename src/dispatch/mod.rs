@@ -4,6 +4,7 @@
 mod attempt;
 pub mod gate;
 pub mod lane;
+mod notes;
 pub mod tally;
 
 use std::collections::BTreeMap;

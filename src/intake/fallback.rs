@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use super::Answer;
 use crate::clock::Clock;
 use crate::delivery::{Birth, DeliveryError, Entry, Receipt};
-use crate::destination::{FallbackHome, Handoff, Parcel};
+use crate::destination::{FallbackHome, Handoff, NoNotes, Parcel, Steps};
 use crate::dispatch::Lane;
 use crate::id::{DeliveryId, LeadId};
 use crate::lead::Digest;
@@ -100,6 +100,8 @@ impl Fallback {
                 now: self.clock.now(),
                 crm_planned: entry.crm_planned(),
                 handoff: &Arc::new(Handoff::default()),
+                steps: &Steps::new(),
+                notebook: &NoNotes,
             })
             .await;
         match &outcome {

@@ -42,6 +42,16 @@ pub trait Store: Send + Sync + 'static {
     /// Lengthens a claim's lease to `lease` from now. `false` when the claim has been lost.
     async fn renew(&self, delivery: &DeliveryId, attempt: u32, lease: Duration) -> Result<bool, StoreError>;
 
+    /// Keeps a finished step of a delivery, whatever has become of the claim: it is a fact.
+    async fn finish_step(&self, delivery: &DeliveryId, name: &str, value: &str) -> Result<(), StoreError>;
+
+    /// What a destination remembered under `key`.
+    async fn recall(&self, destination: &DestinationName, key: &str) -> Result<Option<String>, StoreError>;
+
+    /// Remembers `value` under `key`; an empty value forgets.
+    async fn remember(&self, destination: &DestinationName, key: &str, value: &str)
+    -> Result<(), StoreError>;
+
     /// How long until the next delivery of the destination is due; `None` when none is pending.
     async fn next_due(&self, destination: &DestinationName) -> Result<Option<Duration>, StoreError>;
 
@@ -128,6 +138,7 @@ impl Settle {
                 lease_ends: claim.lease_ends,
                 crm_planned: claim.crm_planned,
                 earlier: claim.earlier.clone(),
+                steps: claim.steps.clone(),
             },
             attempt: self.attempt.clone(),
             settlement: self.settlement.clone(),

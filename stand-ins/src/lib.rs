@@ -5,6 +5,7 @@
 //! type. Tests and `lead-intake demo` share them. Each records what it was asked and counts what it
 //! did apart from what it answered, so that a test can tell a double effect from a lost answer.
 
+pub mod api;
 pub mod google;
 pub mod hook;
 pub mod script;

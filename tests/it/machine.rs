@@ -131,6 +131,7 @@ fn again(claim: &Claim) -> Claim {
         lease_ends: claim.lease_ends,
         crm_planned: claim.crm_planned,
         earlier: Vec::new(),
+        steps: BTreeMap::new(),
     };
     Settle { claim, attempt, settlement: Settlement::Dead }.again().claim
 }

@@ -120,6 +120,26 @@ impl Store for Sqlite {
         self.writer.run(move |db| write::renew(db, &delivery, attempt, until)).await
     }
 
+    async fn finish_step(&self, delivery: &DeliveryId, name: &str, value: &str) -> Result<(), StoreError> {
+        let (delivery, name, value) = (delivery.clone(), name.to_owned(), value.to_owned());
+        self.writer.run(move |db| write::finish_step(db, &delivery, &name, &value)).await
+    }
+
+    async fn recall(&self, destination: &DestinationName, key: &str) -> Result<Option<String>, StoreError> {
+        let (destination, key) = (destination.clone(), key.to_owned());
+        self.read(move |db| read::recall(db, &destination, &key)).await
+    }
+
+    async fn remember(
+        &self,
+        destination: &DestinationName,
+        key: &str,
+        value: &str,
+    ) -> Result<(), StoreError> {
+        let (destination, key, value) = (destination.clone(), key.to_owned(), value.to_owned());
+        self.writer.run(move |db| write::remember(db, &destination, &key, &value)).await
+    }
+
     async fn next_due(&self, destination: &DestinationName) -> Result<Option<Duration>, StoreError> {
         let (destination, now) = (destination.clone(), self.now());
         let due = self.read(move |db| read::next_due(db, &destination)).await?;

@@ -1,8 +1,9 @@
 //! What people and lanes ask, on a connection that cannot write.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::failed;
 use super::write::from_json;
@@ -39,6 +40,31 @@ pub(super) fn attempts(db: &Connection, seq: i64, destination: &str) -> Result<V
         })
     });
     rows.and_then(Iterator::collect).map_err(failed)
+}
+
+/// The finished steps of one delivery, by name.
+pub(super) fn steps(
+    db: &Connection,
+    seq: i64,
+    destination: &str,
+) -> Result<BTreeMap<String, String>, StoreError> {
+    db.prepare_cached("SELECT name, value FROM steps WHERE lead = ?1 AND destination = ?2")
+        .and_then(|mut select| {
+            select.query_map(params![seq, destination], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
+        .map_err(failed)
+}
+
+pub(super) fn recall(
+    db: &Connection,
+    destination: &DestinationName,
+    key: &str,
+) -> Result<Option<String>, StoreError> {
+    db.prepare_cached("SELECT value FROM memory WHERE destination = ?1 AND key = ?2")
+        .and_then(|mut select| {
+            select.query_row(params![destination.as_str(), key], |row| row.get(0)).optional()
+        })
+        .map_err(failed)
 }
 
 pub(super) fn next_due(db: &Connection, destination: &DestinationName) -> Result<Option<i64>, StoreError> {
@@ -105,7 +131,6 @@ pub(super) fn leads(db: &Connection, filter: &LeadFilter) -> Result<Vec<LeadReco
 }
 
 pub(super) fn lead(db: &Connection, id: &str) -> Result<Option<LeadRecord>, StoreError> {
-    use rusqlite::OptionalExtension;
     let body: Option<String> = db
         .prepare_cached("SELECT body FROM leads WHERE id = ?1")
         .and_then(|mut select| select.query_row([id], |row| row.get(0)).optional())

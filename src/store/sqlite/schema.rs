@@ -15,6 +15,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0002_what_waits_for_a_person",
         include_str!("../../../migrations/sqlite/0002_what_waits_for_a_person.sql"),
     ),
+    ("0003_steps_and_memory", include_str!("../../../migrations/sqlite/0003_steps_and_memory.sql")),
 ];
 
 /// How many prepared statements a connection keeps.

@@ -1,5 +1,6 @@
 //! What is done inside the writer's transaction, a function a verb. `now` is milliseconds since 1970.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 use super::{failed, read};
 use crate::clock::Timestamp;
 use crate::delivery::{Birth, Claim, Entry, LONGEST_WAIT, Planned, Settlement, State};
-use crate::id::{DeliveryId, LeadId};
+use crate::id::{DeliveryId, DestinationName, LeadId};
 use crate::lead::Lead;
 use crate::store::{Accepted, ClaimRequest, Settle, StoreError};
 
@@ -81,6 +82,7 @@ pub(super) fn accept(
                 lease_ends: asked + lease,
                 crm_planned: entry.crm_planned(),
                 earlier: Vec::new(),
+                steps: BTreeMap::new(),
             });
         }
     }
@@ -221,7 +223,10 @@ fn claim(
         return Err(StoreError::Corrupt("a due delivery could not be claimed".to_owned()));
     }
     let lead: Lead = from_json(&row.body)?;
-    let earlier = if row.attempts == 0 { Vec::new() } else { read::attempts(db, row.seq, destination)? };
+    let (earlier, steps) = match row.attempts {
+        0 => (Vec::new(), BTreeMap::new()),
+        _ => (read::attempts(db, row.seq, destination)?, read::steps(db, row.seq, destination)?),
+    };
     Ok(Claim {
         delivery: DeliveryId { lead: lead.id, destination: request.destination.clone() },
         lead: Arc::new(lead),
@@ -230,6 +235,7 @@ fn claim(
         lease_ends: asked + request.lease,
         crm_planned: row.crm_planned,
         earlier,
+        steps,
     })
 }
 
@@ -360,6 +366,42 @@ pub(super) fn consent(
         params![seq, now],
     )
     .map(Some)
+}
+
+pub(super) fn finish_step(
+    db: &Connection,
+    delivery: &DeliveryId,
+    name: &str,
+    value: &str,
+) -> Result<(), StoreError> {
+    change(
+        db,
+        "INSERT INTO steps (lead, destination, name, value)
+         SELECT seq, ?2, ?3, ?4 FROM leads WHERE id = ?1
+         ON CONFLICT (lead, destination, name) DO UPDATE SET value = excluded.value",
+        params![delivery.lead.to_string(), delivery.destination.as_str(), name, value],
+    )?;
+    Ok(())
+}
+
+pub(super) fn remember(
+    db: &Connection,
+    destination: &DestinationName,
+    key: &str,
+    value: &str,
+) -> Result<(), StoreError> {
+    let destination = destination.as_str();
+    if value.is_empty() {
+        change(db, "DELETE FROM memory WHERE destination = ?1 AND key = ?2", params![destination, key])?;
+    } else {
+        change(
+            db,
+            "INSERT INTO memory (destination, key, value) VALUES (?1, ?2, ?3)
+             ON CONFLICT (destination, key) DO UPDATE SET value = excluded.value",
+            params![destination, key, value],
+        )?;
+    }
+    Ok(())
 }
 
 pub(super) fn keep(db: &Connection, name: &str, fresh: &[u8]) -> Result<Vec<u8>, StoreError> {
