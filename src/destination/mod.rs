@@ -5,8 +5,10 @@
 
 pub mod api;
 pub mod email;
+pub mod field;
 pub mod google_sheets;
 pub mod handoff;
+pub mod hubspot;
 pub mod notebook;
 pub mod registry;
 pub mod webhook;

@@ -8,6 +8,7 @@
 pub mod api;
 pub mod google;
 pub mod hook;
+pub mod hubspot;
 pub mod script;
 pub mod serve;
 pub mod smtp;
