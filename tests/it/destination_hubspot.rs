@@ -386,7 +386,7 @@ async fn wrong_settings_are_all_told_at_once() {
         "`newest`",
         "no field `company`",
         "`nickname`",
-        "a form never waits",
+        "A form never waits",
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }
