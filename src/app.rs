@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::State;
 use crate::destination::registry::Tools;
+use crate::dispatch::story::Story;
 use crate::dispatch::{Lane, Lanes, Surroundings};
 use crate::http::{self, AddressHash, Site};
 use crate::intake::fallback::Fallback;
@@ -70,21 +71,26 @@ impl App {
             tracker: tracker.clone(),
             stop: stop.clone(),
             give_up: give_up.clone(),
+            settled: Arc::default(),
         };
         let tools = Tools { net: Net::new(), tracker: tracker.clone() };
-        let (mut lanes, mut fallback) = (Vec::new(), None);
+        let (mut lanes, mut fallback, mut boards) = (Vec::new(), None, Vec::new());
         for configured in config.destinations {
-            let crm = configured.parsed.is_crm();
+            let nature = configured.parsed.nature();
             let built = configured.parsed.build(&tools);
-            let lane = Lane::new(configured.name, crm, configured.lane, built.destination, around.clone());
+            let lane = Lane::new(configured.name, nature, configured.lane, built.destination, around.clone());
             if let (Some(home), None) = (built.fallback, &fallback) {
                 let room = config.intake.fallback_leads;
                 fallback = Some(Fallback::new(home, Arc::clone(&lane), clock.clone(), room));
             }
+            boards.extend(built.board);
             lanes.push(lane);
         }
         let lanes = Lanes::new(lanes);
         lanes.run();
+        if !boards.is_empty() {
+            tracker.spawn(Story::new(boards, lanes.clone(), around.clone()).run());
+        }
         warn_of_removed(store.as_ref(), &lanes).await;
 
         let patience = Patience { deadline: config.intake.deadline, commit: config.store.timeout };

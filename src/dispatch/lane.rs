@@ -19,7 +19,7 @@ use super::tally::Tally;
 use crate::clock::Clock;
 use crate::delivery::retry::RetryPolicy;
 use crate::delivery::{Birth, Claim, Outcome};
-use crate::destination::{Destination, LaneSettings, Start};
+use crate::destination::{Destination, LaneSettings, Nature, Start};
 use crate::id::DestinationName;
 use crate::report::Chain;
 use crate::store::{ClaimRequest, Store, StoreError};
@@ -45,6 +45,8 @@ pub struct Surroundings {
     pub clock: Clock,
     /// Where attempts are spawned, so that a shutdown waits for them.
     pub tracker: TaskTracker,
+    /// Told after every settlement: the story of a lead may have gone on.
+    pub settled: Arc<Notify>,
     /// No new attempts from here on.
     pub stop: CancellationToken,
     /// Attempts still under way are given up.
@@ -54,7 +56,7 @@ pub struct Surroundings {
 /// One destination and everything that is going on with it.
 pub struct Lane {
     name: DestinationName,
-    crm: bool,
+    nature: Nature,
     permits: Arc<Semaphore>,
     gate: Mutex<Gate>,
     wake: Notify,
@@ -69,7 +71,7 @@ impl Lane {
     /// A lane to `destination`. `crm` tells CRMs and webhooks from the sheet and the mailboxes.
     pub fn new(
         name: DestinationName,
-        crm: bool,
+        nature: Nature,
         settings: LaneSettings,
         destination: Arc<dyn Destination>,
         around: Surroundings,
@@ -81,7 +83,7 @@ impl Lane {
             wake: Notify::new(),
             tally: Tally::default(),
             name,
-            crm,
+            nature,
             settings,
             destination,
             around,
@@ -93,9 +95,9 @@ impl Lane {
         &self.name
     }
 
-    /// Whether it is a CRM or webhook: what `crm_synced` in the sheet speaks of.
-    pub fn is_crm(&self) -> bool {
-        self.crm
+    /// What it is.
+    pub fn nature(&self) -> Nature {
+        self.nature
     }
 
     /// How it is fed.

@@ -5,6 +5,7 @@ mod attempt;
 pub mod gate;
 pub mod lane;
 mod notes;
+pub mod story;
 pub mod tally;
 
 use std::collections::BTreeMap;

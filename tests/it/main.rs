@@ -15,6 +15,7 @@ mod fallback;
 mod machine;
 mod service;
 mod store;
+mod story;
 mod submit;
 mod support;
 mod validation;

@@ -290,15 +290,10 @@ impl Api {
             .collect())
     }
 
-    /// Writes texts into single cells: row (from 1) and text, all in one column.
-    pub(super) async fn write(
-        &self,
-        tab: &Tab,
-        place: usize,
-        cells: &[(usize, String)],
-    ) -> Result<(), Failure> {
-        let data = cells.iter().map(|(row, text)| ValueRange {
-            range: Some(format!("{}!{}{row}", quoted(&tab.title), letters(place))),
+    /// Writes texts into single cells: row (from 1), column (from 0) and text.
+    pub(super) async fn write(&self, tab: &Tab, cells: &[(usize, usize, String)]) -> Result<(), Failure> {
+        let data = cells.iter().map(|(row, place, text)| ValueRange {
+            range: Some(format!("{}!{}{row}", quoted(&tab.title), letters(*place))),
             values: Some(vec![vec![Value::String(text.clone())]]),
             ..ValueRange::default()
         });

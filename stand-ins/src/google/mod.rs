@@ -61,6 +61,8 @@ pub enum Fault {
     Late,
     /// 200, but one row fewer was written than was sent, as under a filter.
     LoseRow,
+    /// A person turns the rows below the header of every tab upside down, and then it is done.
+    TurnFirst,
     /// Answered after this long.
     Slow(Duration),
 }
@@ -128,6 +130,8 @@ pub enum On {
     Reads,
     /// `values.append`.
     Appends,
+    /// Every other write.
+    Writes,
     /// Any call.
     Any,
 }
@@ -137,6 +141,7 @@ impl On {
         match self {
             Self::Reads => kind == Kind::Read,
             Self::Appends => kind == Kind::Append,
+            Self::Writes => kind == Kind::Write,
             Self::Any => true,
         }
     }
@@ -400,6 +405,9 @@ fn met(shared: &Shared, authorization: Option<&str>, id: &str, mut call: Call, f
         && let Some(values) = body["values"].as_array_mut()
     {
         values.pop();
+    }
+    if let Some(Fault::TurnFirst) = fault {
+        state.book.tabs.iter_mut().for_each(Tab::turn);
     }
     let done = match state.book.apply(&call) {
         Ok(done) => done,
