@@ -7,7 +7,7 @@ use google_sheets4::Sheets;
 use google_sheets4::api::{
     AddSheetRequest, AppendDimensionRequest, BatchUpdateSpreadsheetRequest, BatchUpdateValuesRequest,
     CellData, ExtendedValue, GridCoordinate, GridProperties, Request, RowData, Scope, Sheet, SheetProperties,
-    UpdateCellsRequest, ValueRange,
+    UpdateCellsRequest, UpdateSheetPropertiesRequest, ValueRange,
 };
 use google_sheets4::common::{self, Delegate, Response, Retry};
 use hyper_util::client::legacy::Client;
@@ -186,6 +186,19 @@ impl Api {
             }
             end => end,
         }
+    }
+
+    /// Writes a tab's name as it is: nothing changes, and an account that may only read is refused.
+    pub(super) async fn touch(&self, tab: &Tab) -> Result<(), Failure> {
+        let same = UpdateSheetPropertiesRequest {
+            fields: "title".parse().ok(),
+            properties: Some(SheetProperties {
+                sheet_id: Some(tab.sheet_id),
+                title: Some(tab.title.clone()),
+                ..SheetProperties::default()
+            }),
+        };
+        self.update(vec![Request { update_sheet_properties: Some(same), ..Request::default() }]).await
     }
 
     /// Writes headers from `first` on, with room made for them, in one write.

@@ -123,17 +123,18 @@ impl Destination for GoogleSheets {
         Ok(receipt)
     }
 
-    /// The sheet can be read with our key, and its header is usable.
+    /// The sheet can be read and written with our key, and its header is usable.
     async fn check(&self) -> Result<(), DeliveryError> {
         let ask = async {
             let tabs = self.writer.api.tabs().await?;
             let known = tabs.iter().any(|tab| tab.title == self.writer.title());
             let head = if known { self.writer.api.head(self.writer.title()).await? } else { None };
-            match head {
-                Some((_, header)) if !header.is_empty() => {
-                    header.id().map(|_| ()).map_err(|why| api::Failure::NoAccess(why.to_owned()))
-                }
-                _ => Ok(()),
+            if let Some((_, header)) = head.filter(|(_, header)| !header.is_empty()) {
+                header.id().map_err(|why| api::Failure::NoAccess(why.to_owned()))?;
+            }
+            match tabs.first() {
+                Some(tab) => self.writer.api.touch(tab).await,
+                None => Ok(()),
             }
         };
         ask.await.map_err(|failure: api::Failure| failure.error(Sent::Nothing, self.writer.api.account()))

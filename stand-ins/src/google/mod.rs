@@ -120,6 +120,7 @@ struct State {
     reads: VecDeque<Instant>,
     writes: VecDeque<Instant>,
     is_shared: bool,
+    is_writable: bool,
     latency: Duration,
 }
 
@@ -164,6 +165,7 @@ impl Google {
             reads: VecDeque::new(),
             writes: VecDeque::new(),
             is_shared: true,
+            is_writable: true,
             latency: Duration::ZERO,
         };
         let shared = Arc::new(Shared {
@@ -249,6 +251,11 @@ impl Google {
     /// The owner takes the account off the sheet.
     pub fn unshare(&self) {
         self.state().is_shared = false;
+    }
+
+    /// The owner lets the account read the sheet, and no more.
+    pub fn let_read_alone(&self) {
+        self.state().is_writable = false;
     }
 
     /// A tab's cells as a person sees them, trailing emptiness left out.
@@ -440,7 +447,7 @@ impl State {
         if id != self.book.id {
             return Err(refusal(404, message(404)));
         }
-        if !self.is_shared {
+        if !self.is_shared || (kind != Kind::Read && !self.is_writable) {
             return Err(refusal(403, message(403)));
         }
         let Some((reads, writes)) = self.quota else { return Ok(()) };
