@@ -50,7 +50,7 @@ impl Parsed {
     pub fn build(self, tools: &Tools) -> Built {
         match self {
             Self::Email(parsed) => {
-                Built { destination: Arc::new(email::Email::new(*parsed)), fallback: None }
+                Built { destination: Arc::new(email::Email::new(*parsed, tools.net.clone())), fallback: None }
             }
             Self::GoogleSheets(parsed) => {
                 let sheet = Arc::new(google_sheets::GoogleSheets::new(&parsed, tools.tracker.clone()));

@@ -7,6 +7,7 @@
 
 pub mod google;
 pub mod hook;
+pub mod mail_api;
 pub mod script;
 pub mod serve;
 pub mod smtp;
