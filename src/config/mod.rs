@@ -41,12 +41,13 @@ pub const DEFAULT: &str = include_str!("../../config/default.toml");
 const DEFAULT_FORM: &str = "default";
 
 /// Settings whose values are never shown.
-const SECRETS: [&str; 10] = [
+const SECRETS: [&str; 11] = [
     "url",
     "secret",
     "token",
     "access_token",
     "api_token",
+    "api_key",
     "credentials_json",
     "ip_hash_key",
     "smtp_url",
@@ -149,7 +150,9 @@ fn checked<T>(
 
 fn add(wrong: SettingProblem, name: &str, whole: &Node, problems: &mut Vec<Problem>) {
     let path = Path::of(name).join(&wrong.key);
-    let place = whole.get(&path).map_or(Place::BuiltIn, |node| node.place.clone());
+    // What is missing has no place of its own: its section has.
+    let node = whole.get(&path).or_else(|| whole.get(&Path::of(name)));
+    let place = node.map_or(Place::BuiltIn, |node| node.place.clone());
     problems.push(Problem::new(&path, place, wrong.message).hint(wrong.hint));
 }
 

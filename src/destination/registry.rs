@@ -64,7 +64,7 @@ impl Parsed {
     /// Builds the destination. Nothing is connected yet.
     pub fn build(self, tools: &Tools) -> Built {
         match self {
-            Self::Email(parsed) => Built::plain(email::Email::new(*parsed)),
+            Self::Email(parsed) => Built::plain(email::Email::new(*parsed, tools.net.clone())),
             Self::GoogleSheets(parsed) => {
                 let sheet = Arc::new(google_sheets::GoogleSheets::new(&parsed, tools.tracker.clone()));
                 Built {

@@ -9,6 +9,7 @@ pub mod api;
 pub mod google;
 pub mod hook;
 pub mod hubspot;
+pub mod mail_api;
 pub mod script;
 pub mod serve;
 pub mod smtp;

@@ -10,6 +10,7 @@ mod demo;
 mod destination_email;
 mod destination_google_sheets;
 mod destination_hubspot;
+mod destination_mail_api;
 mod destination_webhook;
 mod fallback;
 mod machine;

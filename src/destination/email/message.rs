@@ -6,7 +6,7 @@ use lettre::Message;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, MultiPartKind, SinglePart};
 
-use super::settings::{Audience, Mail};
+use super::settings::Mail;
 use super::templates::Texts;
 use crate::destination::Parcel;
 use lettre::Address;
@@ -29,35 +29,46 @@ impl Header for AutoSubmitted {
     }
 }
 
+/// A mail before it takes the shape that its way asks for.
+pub(super) struct Letter {
+    /// Who gets it: addresses alone, for a name that a visitor typed never stands in a header.
+    pub(super) to: Vec<Address>,
+    /// Who gets the answers.
+    pub(super) reply_to: Option<Address>,
+    /// What it says.
+    pub(super) texts: Texts,
+}
+
+/// The `Message-ID`, which is the same on every attempt.
+pub(super) fn id(mail: &Mail, parcel: &Parcel<'_>) -> String {
+    format!("<{}@{}>", parcel.delivery.event_id(), mail.from.email.domain())
+}
+
 /// Writes the mail.
 pub(super) fn write(
     mail: &Mail,
-    audience: Audience,
-    to: &[Address],
-    visitor: &Address,
-    texts: Texts,
+    letter: &Letter,
     parcel: &Parcel<'_>,
 ) -> Result<Vec<u8>, lettre::error::Error> {
-    let event = parcel.delivery.event_id();
+    let Letter { to, reply_to, texts } = letter;
     let sent = u64::try_from(parcel.lead.received_at.as_second()).unwrap_or(0);
     let mut builder = Message::builder()
         .from(mail.from.clone())
-        .subject(texts.subject)
+        .subject(texts.subject.clone())
         .date(SystemTime::UNIX_EPOCH + Duration::from_secs(sent))
-        .message_id(Some(format!("<{event}@{}>", mail.from.email.domain())))
+        .message_id(Some(id(mail, parcel)))
         .header(AutoSubmitted);
     for address in to {
-        // An address alone: a name that a visitor typed never stands in a header.
         builder = builder.to(Mailbox::new(None, address.clone()));
     }
-    if audience == Audience::Team {
-        builder = builder.reply_to(Mailbox::new(None, visitor.clone()));
+    if let Some(address) = reply_to {
+        builder = builder.reply_to(Mailbox::new(None, address.clone()));
     }
     let body = MultiPart::builder()
         .kind(MultiPartKind::Alternative)
         // At most 70 characters (RFC 2046 section 5.1.1), however long the destination's name is.
         .boundary(format!("part_{}", parcel.lead.id))
-        .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(texts.text))
-        .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(texts.html));
+        .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(texts.text.clone()))
+        .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(texts.html.clone()));
     Ok(builder.multipart(body)?.formatted())
 }
