@@ -2,7 +2,7 @@
 //!
 //! SMTP has no idempotency key. A repeat carries the same `Message-ID` and the same bytes, so that a
 //! mailbox can tell; an answer that was lost after the whole mail is repeated twice at most. What the mail
-//! APIs have is said in [`api`].
+//! APIs have is said in `api`.
 
 mod api;
 mod loops;
