@@ -17,7 +17,7 @@ use lead_intake::clock::Clock;
 use lead_intake::config::{Inputs, load as configured};
 use lead_intake::delivery::{DeliveryError, Kind, Receipt};
 use lead_intake::destination::{Destination, LaneSettings, Nature, Parcel, Start};
-use lead_intake::dispatch::{Lane, Lanes, Surroundings};
+use lead_intake::dispatch::{Alerts, Lane, Lanes, Surroundings};
 use lead_intake::http::{AddressHash, Door, Forms, Site, router, serve::serve};
 use lead_intake::id::LeadId;
 use lead_intake::intake::{Answer, Arrival, Intake, Patience};
@@ -113,6 +113,7 @@ async fn main() {
         stop: CancellationToken::new(),
         give_up: CancellationToken::new(),
         settled: Arc::default(),
+        alerts: Alerts::default(),
     };
     // A lane that has stopped plans its deliveries and starts none.
     around.stop.cancel();

@@ -13,8 +13,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::State;
 use crate::destination::registry::Tools;
+use crate::dispatch::alerts::Operators;
 use crate::dispatch::story::Story;
-use crate::dispatch::{Lane, Lanes, Surroundings};
+use crate::dispatch::{Alerts, Lane, Lanes, Surroundings};
 use crate::http::{self, AddressHash, Site};
 use crate::intake::fallback::Fallback;
 use crate::intake::{Intake, Patience};
@@ -65,6 +66,7 @@ impl App {
 
         let (tracker, stop, give_up) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let (alerts, heard) = Alerts::heard();
         let around = Surroundings {
             store: Arc::clone(&store),
             clock: clock.clone(),
@@ -72,6 +74,7 @@ impl App {
             stop: stop.clone(),
             give_up: give_up.clone(),
             settled: Arc::default(),
+            alerts,
         };
         let tools = Tools { net: Net::new(), tracker: tracker.clone() };
         let (mut lanes, mut fallback, mut boards) = (Vec::new(), None, Vec::new());
@@ -90,6 +93,12 @@ impl App {
         lanes.run();
         if !boards.is_empty() {
             tracker.spawn(Story::new(boards, lanes.clone(), around.clone()).run());
+        }
+        if let Some(messenger) = config.operator_mail {
+            let messenger = messenger.build(tools.net.clone(), clock.clone());
+            let operators =
+                Operators { messenger, store: Arc::clone(&store), clock: clock.clone(), stop: stop.clone() };
+            tracker.spawn(operators.run(heard));
         }
         warn_of_removed(store.as_ref(), &lanes).await;
 

@@ -10,6 +10,7 @@ pub mod field;
 pub mod google_sheets;
 pub mod handoff;
 pub mod hubspot;
+pub mod messenger;
 pub mod notebook;
 pub mod registry;
 pub mod webhook;
@@ -26,6 +27,7 @@ use crate::id::{DeliveryId, LeadId};
 use crate::lead::Lead;
 pub use board::{Board, Failing, Wish};
 pub use handoff::Handoff;
+pub use messenger::Messenger;
 pub use notebook::{NoNotes, Notebook, Steps};
 
 pub use crate::units::SettingProblem;

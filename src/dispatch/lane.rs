@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use super::alerts::Alerts;
 use super::gate::{Allowance, Change, Condition, Gate};
 use super::tally::Tally;
 use crate::clock::Clock;
@@ -47,6 +48,8 @@ pub struct Surroundings {
     pub tracker: TaskTracker,
     /// Told after every settlement: the story of a lead may have gone on.
     pub settled: Arc<Notify>,
+    /// Told when a destination parks or recovers.
+    pub alerts: Alerts,
     /// No new attempts from here on.
     pub stop: CancellationToken,
     /// Attempts still under way are given up.
@@ -239,6 +242,15 @@ impl Lane {
         self.tally.count(crate::delivery::AttemptOutcome::of(outcome));
         let change = self.gate().record(outcome, Instant::now(), self.around.clock.now());
         let code = outcome.as_ref().err().map(|error| error.code.as_str());
+        let (name, at) = (&self.name, self.around.clock.now());
+        match &change {
+            Some(Change::Parked) => {
+                let why = outcome.as_ref().err().map(|error| error.detail.clone());
+                self.around.alerts.say(name, Some(why.unwrap_or_default()), at);
+            }
+            Some(Change::Recovered) => self.around.alerts.say(name, None, at),
+            None => {}
+        }
         match change {
             Some(Change::Parked) => error!(
                 destination = %self.name,

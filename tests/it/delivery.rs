@@ -10,7 +10,7 @@ use lead_intake::clock::Clock;
 use lead_intake::delivery::{DeliveryError, Kind, Receipt, State};
 use lead_intake::destination::{Destination, LaneSettings, Nature, Parcel, Start};
 use lead_intake::dispatch::gate::Condition;
-use lead_intake::dispatch::{Lane, Lanes, Surroundings};
+use lead_intake::dispatch::{Alerts, Lane, Lanes, Surroundings};
 use lead_intake::id::LeadId;
 use lead_intake::intake::{Answer, Arrival, Intake, Patience};
 use lead_intake::lead::Visitor;
@@ -71,6 +71,7 @@ fn house(told: Told, start: Start, requires_consent: bool) -> House {
         stop: stop.clone(),
         give_up: give_up.clone(),
         settled: Arc::default(),
+        alerts: Alerts::default(),
     };
     let settings = LaneSettings {
         timeout: Duration::from_secs(30),

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use lead_intake::clock::Clock;
 use lead_intake::delivery::{DeliveryError, Kind, Receipt, State};
 use lead_intake::destination::{Destination, FallbackHome, LaneSettings, Nature, Parcel, Start};
-use lead_intake::dispatch::{Lane, Lanes, Surroundings};
+use lead_intake::dispatch::{Alerts, Lane, Lanes, Surroundings};
 use lead_intake::id::LeadId;
 use lead_intake::intake::fallback::Fallback;
 use lead_intake::intake::{Answer, Arrival, Intake, Patience};
@@ -97,6 +97,7 @@ fn house(sheet: Sheet, room: usize) -> House {
         stop: stop.clone(),
         give_up: CancellationToken::new(),
         settled: Arc::default(),
+        alerts: Alerts::default(),
     };
     let settings = |start| LaneSettings {
         timeout: Duration::from_secs(30),

@@ -14,6 +14,7 @@ mod destination_mail_api;
 mod destination_webhook;
 mod fallback;
 mod machine;
+mod operators;
 mod service;
 mod store;
 mod story;

@@ -8,8 +8,11 @@ use lettre::message::{Mailbox, MultiPart, MultiPartKind, SinglePart};
 
 use super::settings::Mail;
 use super::templates::Texts;
+use crate::clock::Timestamp;
+use crate::delivery::Attempt;
 use crate::destination::Parcel;
 use lettre::Address;
+use tokio::time::Instant;
 
 /// `Auto-Submitted: auto-generated` (RFC 3834 section 5): no robot should answer.
 #[derive(Clone)]
@@ -39,24 +42,55 @@ pub(super) struct Letter {
     pub(super) texts: Texts,
 }
 
+/// One attempt at sending a letter.
+pub(super) struct Sending<'a> {
+    /// What the letter is about, as one word: the same on every attempt.
+    pub(super) event: String,
+    /// What stands between its parts: at most 70 characters (RFC 2046 section 5.1.1).
+    pub(super) boundary: String,
+    /// Its date.
+    pub(super) written_at: Timestamp,
+    /// The attempts before this one.
+    pub(super) earlier: &'a [Attempt],
+    /// When this one must be over.
+    pub(super) deadline: Instant,
+    /// The wall clock.
+    pub(super) now: Timestamp,
+}
+
+impl<'a> Sending<'a> {
+    /// An attempt at a lead's delivery.
+    pub(super) fn of(parcel: &Parcel<'a>) -> Self {
+        Self {
+            event: parcel.delivery.event_id(),
+            // Not of the event: a destination's name can be long.
+            boundary: format!("part_{}", parcel.lead.id),
+            written_at: parcel.lead.received_at,
+            earlier: parcel.earlier,
+            deadline: parcel.deadline,
+            now: parcel.now,
+        }
+    }
+}
+
 /// The `Message-ID`, which is the same on every attempt.
-pub(super) fn id(mail: &Mail, parcel: &Parcel<'_>) -> String {
-    format!("<{}@{}>", parcel.delivery.event_id(), mail.from.email.domain())
+pub(super) fn id(mail: &Mail, sending: &Sending<'_>) -> String {
+    format!("<{}@{}>", sending.event, mail.from.email.domain())
 }
 
 /// Writes the mail.
 pub(super) fn write(
     mail: &Mail,
     letter: &Letter,
-    parcel: &Parcel<'_>,
+    sending: &Sending<'_>,
 ) -> Result<Vec<u8>, lettre::error::Error> {
     let Letter { to, reply_to, texts } = letter;
-    let sent = u64::try_from(parcel.lead.received_at.as_second()).unwrap_or(0);
+    let sent = u64::try_from(sending.written_at.as_second()).unwrap_or(0);
     let mut builder = Message::builder()
         .from(mail.from.clone())
         .subject(texts.subject.clone())
         .date(SystemTime::UNIX_EPOCH + Duration::from_secs(sent))
-        .message_id(Some(id(mail, parcel)))
+        .message_id(Some(id(mail, sending)))
         .header(AutoSubmitted);
     for address in to {
         builder = builder.to(Mailbox::new(None, address.clone()));
@@ -66,8 +100,7 @@ pub(super) fn write(
     }
     let body = MultiPart::builder()
         .kind(MultiPartKind::Alternative)
-        // At most 70 characters (RFC 2046 section 5.1.1), however long the destination's name is.
-        .boundary(format!("part_{}", parcel.lead.id))
+        .boundary(sending.boundary.clone())
         .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(texts.text.clone()))
         .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(texts.html.clone()));
     Ok(builder.multipart(body)?.formatted())

@@ -8,6 +8,7 @@ mod api;
 mod loops;
 mod lost;
 mod message;
+mod notice;
 mod server;
 pub mod settings;
 mod templates;
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 
 use self::loops::Lately;
 use self::lost::{Repeat, SETTLE};
-use self::message::Letter;
+use self::message::{Letter, Sending};
 use self::server::Server;
 use self::settings::Way;
 use self::transport::{Class, Failure, Stage};
@@ -29,6 +30,7 @@ use crate::clock::Clock;
 use crate::delivery::{DeliveryError, Fault, Receipt};
 use crate::id::DeliveryId;
 use crate::net::Net;
+pub use notice::Notice;
 pub use settings::introduce;
 pub use settings::{Audience, Mail, MailSettings, Parsed, Settings, Transport};
 
@@ -87,30 +89,41 @@ impl Email {
         })?;
         Ok(Letter { to, reply_to, texts })
     }
+}
 
-    async fn by_smtp(
-        &self,
-        server: &Server,
-        letter: &Letter,
-        parcel: &Parcel<'_>,
-    ) -> Result<Receipt, DeliveryError> {
-        let mail = &self.parsed.mail;
-        let bytes = message::write(mail, letter, parcel).map_err(|error| {
-            DeliveryError::blocked("message", "The mail cannot be written; check `mail.from`.")
-                .with_source(error)
-        })?;
-        if bytes.len() > mail.max_size {
-            let why = "The mail would be larger than `mail.max_size`.";
-            return Err(DeliveryError::rejected("too_large", why));
-        }
-        let taken = transport::send(mail, server, &letter.to, &bytes, parcel.deadline)
-            .await
-            .map_err(|failure| error(&failure))?;
-        let refused: Vec<_> =
-            taken.refused.iter().map(|(address, failure)| format!("{address}: {}", failure.text)).collect();
-        let note = (!refused.is_empty()).then(|| format!("Refused for {}", refused.join("; ")));
-        Ok(Receipt { remote_id: Some(taken.answer), note })
+/// Sends a letter the way that the settings name.
+async fn post(
+    mail: &Mail,
+    net: &Net,
+    letter: &Letter,
+    sending: &Sending<'_>,
+) -> Result<Receipt, DeliveryError> {
+    match &mail.way {
+        Way::Smtp(server) => by_smtp(mail, server, letter, sending).await,
+        Way::Api(api) => api.deliver(net, mail, letter, sending).await,
     }
+}
+
+async fn by_smtp(
+    mail: &Mail,
+    server: &Server,
+    letter: &Letter,
+    sending: &Sending<'_>,
+) -> Result<Receipt, DeliveryError> {
+    let bytes = message::write(mail, letter, sending).map_err(|error| {
+        DeliveryError::blocked("message", "The mail cannot be written; check `mail.from`.").with_source(error)
+    })?;
+    if bytes.len() > mail.max_size {
+        let why = "The mail would be larger than `mail.max_size`.";
+        return Err(DeliveryError::rejected("too_large", why));
+    }
+    let taken = transport::send(mail, server, &letter.to, &bytes, sending.deadline)
+        .await
+        .map_err(|failure| error(&failure))?;
+    let refused: Vec<_> =
+        taken.refused.iter().map(|(address, failure)| format!("{address}: {}", failure.text)).collect();
+    let note = (!refused.is_empty()).then(|| format!("Refused for {}", refused.join("; ")));
+    Ok(Receipt { remote_id: Some(taken.answer), note })
 }
 
 #[async_trait]
@@ -118,10 +131,11 @@ impl Destination for Email {
     async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
         let letter = self.letter(&parcel)?;
         let mail = &self.parsed.mail;
-        let (sent, repeat) = match &mail.way {
-            Way::Smtp(server) => (self.by_smtp(server, &letter, &parcel).await, Repeat::Doubles),
-            Way::Api(api) => (api.deliver(&self.net, mail, &letter, &parcel).await, api.repeat()),
+        let repeat = match &mail.way {
+            Way::Smtp(_) => Repeat::Doubles,
+            Way::Api(api) => api.repeat(),
         };
+        let sent = post(mail, &self.net, &letter, &Sending::of(&parcel)).await;
         sent.map_err(|error| {
             if !matches!(error.fault, Fault::Unknown { .. }) {
                 self.lately.forget(parcel.delivery);

@@ -21,11 +21,10 @@ use tokio::time::Instant;
 use self::said::Said;
 use self::taken::Taken;
 use super::lost::Repeat;
-use super::message::{self, Letter};
+use super::message::{self, Letter, Sending};
 use super::settings::Mail;
 use crate::clock::Timestamp;
 use crate::delivery::{DeliveryError, Fault, Receipt};
-use crate::destination::Parcel;
 use crate::net::Net;
 use crate::secret::Secret;
 
@@ -95,9 +94,9 @@ impl Api {
         net: &Net,
         mail: &Mail,
         letter: &Letter,
-        parcel: &Parcel<'_>,
+        sending: &Sending<'_>,
     ) -> Result<Receipt, DeliveryError> {
-        let mut taken = Taken::before(parcel.earlier);
+        let mut taken = Taken::before(sending.earlier);
         let mut refused = Vec::new();
         let mut failed: Option<DeliveryError> = None;
         for to in letter.to.iter().filter(|&to| !taken.has(to)).collect::<Vec<_>>() {
@@ -105,10 +104,10 @@ impl Api {
                 mail,
                 letter,
                 to,
-                event: parcel.delivery.event_id(),
-                message_id: message::id(mail, parcel),
+                event: sending.event.clone(),
+                message_id: message::id(mail, sending),
             };
-            match self.send(net, &single, parcel).await {
+            match self.send(net, &single, sending).await {
                 Ok(id) => taken.add(to, &id),
                 Err(error) if error.fault == Fault::Rejected => refused.push((to, error)),
                 Err(error) => {
@@ -148,10 +147,10 @@ impl Api {
         &self,
         net: &Net,
         single: &Single<'_>,
-        parcel: &Parcel<'_>,
+        sending: &Sending<'_>,
     ) -> Result<String, DeliveryError> {
         let word = self.vendor.word();
-        if Instant::now() >= parcel.deadline {
+        if Instant::now() >= sending.deadline {
             let why = "There was no time left for this recipient; it is tried again.";
             return Err(DeliveryError::transient(format!("{word}_no_time_left"), why));
         }
@@ -172,10 +171,10 @@ impl Api {
             request.headers_mut().insert("idempotency-key", key);
         }
         *request.body_mut() = Some(body.into());
-        let deadline = parcel.deadline.min(Instant::now() + single.mail.final_timeout);
+        let deadline = sending.deadline.min(Instant::now() + single.mail.final_timeout);
         let answer =
             net.send(request, deadline).await.map_err(|lost| said::lost(self.vendor, self.repeat(), lost))?;
-        let said = Said::of(self, &answer, parcel.now);
+        let said = Said::of(self, &answer, sending.now);
         match self.vendor {
             Vendor::Resend => resend::judge(&said),
             Vendor::Postmark => postmark::judge(&said),
