@@ -357,6 +357,13 @@ async fn a_form_is_submitted_once_and_never_again_after_a_lost_answer() {
         calls.iter().filter(|call| call.line() == format!("POST {CONTACTS}")).count()
     };
     assert_eq!(made(&crm.calls()), 1);
+
+    // As after a crash between the submission and the settlement: what is written down is not done again.
+    let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    store.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+    store.execute("UPDATE deliveries SET state = 'pending', due_at = 0, receipt = NULL", []).unwrap();
+    service.until_state(&id, "hubspot", "delivered").await;
+    assert_eq!((crm.vendor().submissions.len(), made(&crm.calls())), (1, 1));
 }
 
 #[tokio::test]
