@@ -12,7 +12,7 @@ use super::tree::{Node, Value};
 use super::typed::fields_of;
 use crate::destination::registry::{Parsed, TYPES};
 use crate::destination::{LaneSettings, SettingProblem, Start};
-use crate::destination::{email, google_sheets, webhook};
+use crate::destination::{email, google_sheets, pipedrive, webhook};
 use crate::id::DestinationName;
 
 /// A destination as it is configured.
@@ -55,7 +55,7 @@ pub(super) fn destinations(
         tables.filter_map(|(name, table)| destination(name, table, defaults, mail, problems)).collect();
     email::introduce(found.iter_mut().filter_map(|it| match &mut it.parsed {
         Parsed::Email(mail) => Some(&mut **mail),
-        Parsed::GoogleSheets(_) | Parsed::Webhook(_) => None,
+        _ => None,
     }));
     found
 }
@@ -155,6 +155,9 @@ impl Reader<'_> {
             },
             "google_sheets" => self.parse::<google_sheets::Settings, _>(problems, |it| {
                 it.parse().map(|parsed| Parsed::GoogleSheets(Box::new(parsed)))
+            }),
+            "pipedrive" => self.parse::<pipedrive::Settings, _>(problems, |it| {
+                it.parse().map(|parsed| Parsed::Pipedrive(Box::new(parsed)))
             }),
             "webhook" => self.parse::<webhook::Settings, _>(problems, |it| {
                 it.parse().map(|parsed| Parsed::Webhook(Box::new(parsed)))

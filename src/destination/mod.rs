@@ -8,6 +8,7 @@ pub mod email;
 pub mod google_sheets;
 pub mod handoff;
 pub mod notebook;
+pub mod pipedrive;
 pub mod registry;
 pub mod webhook;
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use super::{Destination, FallbackHome, email, google_sheets, webhook};
+use super::{Destination, FallbackHome, email, google_sheets, pipedrive, webhook};
 use crate::net::Net;
 
 /// The words that `type` may be.
-pub const TYPES: [&str; 3] = ["email", "google_sheets", "webhook"];
+pub const TYPES: [&str; 4] = ["email", "google_sheets", "pipedrive", "webhook"];
 
 /// The settings of a destination, believed.
 pub enum Parsed {
@@ -17,6 +17,8 @@ pub enum Parsed {
     Email(Box<email::Parsed>),
     /// A spreadsheet at Google.
     GoogleSheets(Box<google_sheets::Parsed>),
+    /// A company's Pipedrive.
+    Pipedrive(Box<pipedrive::Parsed>),
     /// A webhook.
     Webhook(Box<webhook::Parsed>),
 }
@@ -42,7 +44,7 @@ impl Parsed {
     pub fn is_crm(&self) -> bool {
         match self {
             Self::Email(_) | Self::GoogleSheets(_) => false,
-            Self::Webhook(_) => true,
+            Self::Pipedrive(_) | Self::Webhook(_) => true,
         }
     }
 
@@ -59,6 +61,10 @@ impl Parsed {
                     fallback: Some(sheet),
                 }
             }
+            Self::Pipedrive(parsed) => Built {
+                destination: Arc::new(pipedrive::Pipedrive::new(*parsed, tools.net.clone())),
+                fallback: None,
+            },
             Self::Webhook(parsed) => Built {
                 destination: Arc::new(webhook::Webhook::new(*parsed, tools.net.clone())),
                 fallback: None,

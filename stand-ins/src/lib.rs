@@ -8,6 +8,7 @@
 pub mod api;
 pub mod google;
 pub mod hook;
+pub mod pipedrive;
 pub mod script;
 pub mod serve;
 pub mod smtp;

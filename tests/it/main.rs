@@ -9,6 +9,7 @@ mod delivery;
 mod demo;
 mod destination_email;
 mod destination_google_sheets;
+mod destination_pipedrive;
 mod destination_webhook;
 mod fallback;
 mod machine;
