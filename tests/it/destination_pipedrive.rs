@@ -45,6 +45,12 @@ fn count(vendor: &Api<Pipedrive>, line: &str) -> usize {
     vendor.calls().iter().filter(|call| call.line() == line).count()
 }
 
+/// How many persons and leads there are.
+fn persons_and_leads(vendor: &Api<Pipedrive>) -> (usize, usize) {
+    let books = vendor.vendor();
+    (books.persons.len(), books.leads.len())
+}
+
 fn codes(delivery: &Value) -> Vec<String> {
     let history = delivery["history"].as_array().unwrap().iter();
     history.map(|attempt| attempt["code"].as_str().unwrap().to_owned()).collect()
@@ -208,7 +214,7 @@ async fn leads_of_one_address_at_once_make_one_person() {
         let delivery = service.until_state(id, "pipedrive", "delivered").await;
         assert_eq!(codes(&delivery), ["ok"], "nobody fails for having to wait");
     }
-    assert_eq!((vendor.vendor().persons.len(), vendor.vendor().leads.len()), (1, 6));
+    assert_eq!(persons_and_leads(&vendor), (1, 6));
     assert_eq!((count(&vendor, SEARCH), count(&vendor, PERSON)), (1, 1));
 }
 
@@ -392,7 +398,7 @@ async fn a_person_who_may_have_been_made_is_found_although_the_search_lags_and_b
     let delivery = service.until_state(&second, "pipedrive", "delivered").await;
     assert!(codes(&delivery).iter().all(|code| code == "ok" || code == "too_early"), "{delivery}");
     service.until_state(&first, "pipedrive", "delivered").await;
-    assert_eq!((vendor.vendor().persons.len(), vendor.vendor().leads.len()), (1, 2));
+    assert_eq!(persons_and_leads(&vendor), (1, 2));
     let since = vendor.calls().into_iter().find(|call| call.line() == "GET /api/v2/persons").unwrap();
     let since = since.parameter("updated_since").unwrap().to_owned();
     assert!(since.len() == 20 && since.ends_with('Z'), "no fractions: {since}");
