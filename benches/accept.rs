@@ -15,9 +15,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lead_intake::clock::Clock;
 use lead_intake::config::{Inputs, load as configured};
-use lead_intake::delivery::{DeliveryError, Receipt};
-use lead_intake::destination::{Destination, LaneSettings, Parcel, Start};
-use lead_intake::dispatch::{Lane, Lanes, Surroundings};
+use lead_intake::delivery::{DeliveryError, Kind, Receipt};
+use lead_intake::destination::{Destination, LaneSettings, Nature, Parcel, Start};
+use lead_intake::dispatch::{Alerts, Lane, Lanes, Surroundings};
 use lead_intake::http::{AddressHash, Door, Forms, Site, router, serve::serve};
 use lead_intake::id::LeadId;
 use lead_intake::intake::{Answer, Arrival, Intake, Patience};
@@ -112,6 +112,8 @@ async fn main() {
         tracker: tracker.clone(),
         stop: CancellationToken::new(),
         give_up: CancellationToken::new(),
+        settled: Arc::default(),
+        alerts: Alerts::default(),
     };
     // A lane that has stopped plans its deliveries and starts none.
     around.stop.cancel();
@@ -125,7 +127,13 @@ async fn main() {
             requires_consent: false,
             forms: None,
         };
-        Lane::new(name.parse().expect("a name"), name == "crm", settings, Arc::new(Elsewhere), around.clone())
+        Lane::new(
+            name.parse().expect("a name"),
+            Nature { kind: if name == "crm" { Kind::Crm } else { Kind::Mail }, type_name: "webhook" },
+            settings,
+            Arc::new(Elsewhere),
+            around.clone(),
+        )
     };
     let lanes = Lanes::new(["sheet", "notification", "confirmation", "crm"].map(lane));
     let patience = Patience { deadline: Duration::from_secs(5), commit: Duration::from_secs(5) };

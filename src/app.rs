@@ -13,7 +13,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::State;
 use crate::destination::registry::Tools;
-use crate::dispatch::{Lane, Lanes, Surroundings};
+use crate::dispatch::alerts::Operators;
+use crate::dispatch::story::Story;
+use crate::dispatch::{Alerts, Lane, Lanes, Surroundings};
 use crate::http::{self, AddressHash, Site};
 use crate::intake::fallback::Fallback;
 use crate::intake::{Intake, Patience};
@@ -64,27 +66,40 @@ impl App {
 
         let (tracker, stop, give_up) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let (alerts, heard) = Alerts::heard();
         let around = Surroundings {
             store: Arc::clone(&store),
             clock: clock.clone(),
             tracker: tracker.clone(),
             stop: stop.clone(),
             give_up: give_up.clone(),
+            settled: Arc::default(),
+            alerts,
         };
         let tools = Tools { net: Net::new(), tracker: tracker.clone() };
-        let (mut lanes, mut fallback) = (Vec::new(), None);
+        let (mut lanes, mut fallback, mut boards) = (Vec::new(), None, Vec::new());
         for configured in config.destinations {
-            let crm = configured.parsed.is_crm();
+            let nature = configured.parsed.nature();
             let built = configured.parsed.build(&tools);
-            let lane = Lane::new(configured.name, crm, configured.lane, built.destination, around.clone());
+            let lane = Lane::new(configured.name, nature, configured.lane, built.destination, around.clone());
             if let (Some(home), None) = (built.fallback, &fallback) {
                 let room = config.intake.fallback_leads;
                 fallback = Some(Fallback::new(home, Arc::clone(&lane), clock.clone(), room));
             }
+            boards.extend(built.board);
             lanes.push(lane);
         }
         let lanes = Lanes::new(lanes);
         lanes.run();
+        if !boards.is_empty() {
+            tracker.spawn(Story::new(boards, lanes.clone(), around.clone()).run());
+        }
+        if let Some(messenger) = config.operator_mail {
+            let messenger = messenger.build(tools.net.clone(), clock.clone());
+            let operators =
+                Operators { messenger, store: Arc::clone(&store), clock: clock.clone(), stop: stop.clone() };
+            tracker.spawn(operators.run(heard));
+        }
         warn_of_removed(store.as_ref(), &lanes).await;
 
         let patience = Patience { deadline: config.intake.deadline, commit: config.store.timeout };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Request, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout_at};
@@ -124,10 +124,12 @@ impl Answer {
             let seconds = wanted.parse().unwrap_or(u64::MAX);
             return (seconds > 0).then(|| Duration::from_secs(seconds));
         }
-        let date =
-            |text| httpdate::parse_http_date(text).ok().and_then(|date| Timestamp::try_from(date).ok());
-        let from = text(reqwest::header::DATE).and_then(date).unwrap_or(now);
-        Some(until(from, date(wanted)?)).filter(|wait| !wait.is_zero())
+        Some(until(self.date().unwrap_or(now), date(wanted)?)).filter(|wait| !wait.is_zero())
+    }
+
+    /// When it was made, by the other side's clock.
+    pub fn date(&self) -> Option<Timestamp> {
+        date(self.headers.get(DATE)?.to_str().ok()?.trim())
     }
 
     /// The beginning of the body as text, for a person.
@@ -136,6 +138,11 @@ impl Answer {
         let plain: String = text.chars().map(|it| if it.is_control() { ' ' } else { it }).take(300).collect();
         plain.split_whitespace().collect::<Vec<_>>().join(" ")
     }
+}
+
+/// A moment as HTTP writes it (RFC 9110 section 5.6.7).
+fn date(text: &str) -> Option<Timestamp> {
+    httpdate::parse_http_date(text).ok().and_then(|date| Timestamp::try_from(date).ok())
 }
 
 /// Reads an address that leads or tokens may be sent to: https, or http to the loopback or where the
@@ -169,7 +176,7 @@ pub fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reqwest::header::{DATE, HeaderValue};
+    use reqwest::header::HeaderValue;
 
     fn wait(retry_after: &str, date: Option<&str>) -> Option<u64> {
         let mut headers = HeaderMap::new();

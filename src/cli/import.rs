@@ -10,7 +10,7 @@ use super::{Common, Failure, print_json};
 use crate::clock::Clock;
 use crate::config::Configured;
 use crate::delivery::plan::{Route, Verdict, verdict};
-use crate::delivery::{Birth, Entry, Planned, Receipt};
+use crate::delivery::{Birth, Entry, Kind, Planned, Receipt};
 use crate::destination::registry::{Built, Tools};
 use crate::destination::{FallbackHome, LaneSettings};
 use crate::id::{DestinationName, LeadId};
@@ -22,7 +22,7 @@ use crate::telemetry;
 /// What the plan must know of a destination.
 struct Known {
     name: DestinationName,
-    crm: bool,
+    kind: Kind,
     lane: LaneSettings,
 }
 
@@ -33,12 +33,12 @@ pub(super) async fn run(common: &Common) -> Result<(), Failure> {
     let tools = Tools { net: Net::new(), tracker: TaskTracker::new() };
     let (mut known, mut home) = (Vec::new(), None);
     for Configured { name, lane, parsed } in config.destinations {
-        let crm = parsed.is_crm();
+        let kind = parsed.nature().kind;
         let Built { fallback, .. } = parsed.build(&tools);
         if let (Some(fallback), None) = (fallback, &home) {
             home = Some((name.clone(), fallback));
         }
-        known.push(Known { name, crm, lane });
+        known.push(Known { name, kind, lane });
     }
     let Some((home_name, home)) = home else {
         return Err(Failure::Because(
@@ -103,7 +103,7 @@ fn entry(lead: Lead, known: &[Known], home: &DestinationName) -> Entry {
             Verdict::Withheld => Birth::Withheld,
             Verdict::Goes => Birth::Due,
         };
-        Some(Planned { destination: known.name.clone(), crm: known.crm, birth })
+        Some(Planned { destination: known.name.clone(), kind: known.kind, birth })
     };
     let deliveries = known.iter().filter_map(planned).collect();
     Entry { digest: lead.digest(), deliveries, lead: Arc::new(lead) }

@@ -1,4 +1,4 @@
-//! `lead-intake leads list · show · import · consent`
+//! `lead-intake leads list · show · export · import · consent`
 
 use clap::Subcommand;
 use serde_json::json;
@@ -24,6 +24,18 @@ pub(super) enum Leads {
         /// At most so many
         #[arg(long, default_value_t = 50)]
         limit: u32,
+    },
+    /// Writes all leads to the standard output, oldest first: CSV, or with --json one lead a line
+    Export {
+        /// Only this form's
+        #[arg(long)]
+        form: Option<FormName>,
+        /// Only those received at or after (2026-11-24T09:30:00Z)
+        #[arg(long, value_name = "TIME")]
+        since: Option<Timestamp>,
+        /// Only those received before
+        #[arg(long, value_name = "TIME")]
+        until: Option<Timestamp>,
     },
     /// Shows a lead and everything that happened to it
     Show {
@@ -53,6 +65,10 @@ impl Leads {
             Self::List { form, since, until, limit } => {
                 let filter = LeadFilter { form, since, until, limit: Some(limit) };
                 list(common, &store.leads(filter).await?)
+            }
+            Self::Export { form, since, until } => {
+                let filter = LeadFilter { form, since, until, limit: None };
+                super::export::write(store.leads(filter).await?, common.json)
             }
             Self::Show { id } => match store.lead(id).await? {
                 Some(record) if common.json => print_json(&record),

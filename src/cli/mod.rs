@@ -6,6 +6,7 @@ mod check;
 mod deliveries;
 #[cfg(feature = "demo")]
 mod demo;
+mod export;
 mod health;
 mod import;
 mod leads;

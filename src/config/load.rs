@@ -109,7 +109,7 @@ fn named_variables(inputs: &Inputs, tree: &mut Node, problems: &mut Vec<Problem>
         };
         tree.put(&Path::of(variable.path), node);
     }
-    // The three that send mail turn both mails on; what is missing of them is then reported.
+    // Each of those that send mail turns both mails on; what is missing is then reported.
     let mail: Vec<_> = variables::MAIL.iter().filter_map(|(_, path)| tree.get(&Path::of(path))).collect();
     if let Some(place) = mail.first().map(|node| node.place.clone()) {
         for name in ["destinations.notification", "destinations.confirmation", "mail"] {

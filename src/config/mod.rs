@@ -27,6 +27,7 @@ use self::destinations::Defaults;
 use self::place::Path;
 use self::tree::{Node, Value};
 use crate::destination::email;
+use crate::destination::registry::Parsed;
 use crate::http::Forms;
 use crate::id::FormName;
 use crate::lead::validate::FormRules;
@@ -41,12 +42,13 @@ pub const DEFAULT: &str = include_str!("../../config/default.toml");
 const DEFAULT_FORM: &str = "default";
 
 /// Settings whose values are never shown.
-const SECRETS: [&str; 10] = [
+const SECRETS: [&str; 11] = [
     "url",
     "secret",
     "token",
     "access_token",
     "api_token",
+    "api_key",
     "credentials_json",
     "ip_hash_key",
     "smtp_url",
@@ -68,6 +70,8 @@ pub struct Config {
     pub destinations: Vec<Configured>,
     /// `[operator]`
     pub operator: Operator,
+    /// How operators are told, where there is a way.
+    pub operator_mail: Option<email::Notice>,
     /// `[log]`
     pub log: telemetry::Settings,
 }
@@ -79,6 +83,10 @@ pub struct Operator {
     /// What an operator's requests carry as a bearer token. With it, `/metrics` asks for it.
     #[serde(default)]
     pub token: Option<Secret>,
+    /// Who is told by mail when a destination parks: a list, or one text with commas. Nobody given: whom
+    /// the team's mails go to.
+    #[serde(default)]
+    pub mail_to: Vec<String>,
 }
 
 /// Reads the configuration.
@@ -105,6 +113,10 @@ pub fn load(inputs: &Inputs) -> Result<Config, Problems> {
     let is_wanted = given.get(&Path::of("mail")).is_some() || destinations::need_mail(section, &defaults);
     let mail = is_wanted.then(|| mail(&whole, &built_in, &mut problems)).flatten().map(Arc::new);
     let destinations = destinations::destinations(section, &defaults, mail.as_ref(), &mut problems);
+    let operator_mail = match (mail, &operator) {
+        (Some(mail), Some(operator)) => notice(operator, mail, &destinations, &whole, &mut problems),
+        _ => None,
+    };
     checked(server.as_ref(), http::Settings::problems, "server", &whole, &mut problems);
     checked(store.as_ref(), store::Settings::problems, "store", &whole, &mut problems);
     checked(log.as_ref(), telemetry::Settings::problems, "log", &whole, &mut problems);
@@ -113,7 +125,7 @@ pub fn load(inputs: &Inputs) -> Result<Config, Problems> {
     }
     match (server, intake, store, operator, log) {
         (Some(server), Some(intake), Some(store), Some(operator), Some(log)) => {
-            Ok(Config { server, intake, store, forms, destinations, operator, log })
+            Ok(Config { server, intake, store, forms, destinations, operator, operator_mail, log })
         }
         _ => unreachable!("a section that is missing has been reported"),
     }
@@ -149,7 +161,9 @@ fn checked<T>(
 
 fn add(wrong: SettingProblem, name: &str, whole: &Node, problems: &mut Vec<Problem>) {
     let path = Path::of(name).join(&wrong.key);
-    let place = whole.get(&path).map_or(Place::BuiltIn, |node| node.place.clone());
+    // What is missing has no place of its own: its section has.
+    let node = whole.get(&path).or_else(|| whole.get(&Path::of(name)));
+    let place = node.map_or(Place::BuiltIn, |node| node.place.clone());
     problems.push(Problem::new(&path, place, wrong.message).hint(wrong.hint));
 }
 
@@ -160,6 +174,24 @@ fn mail(whole: &Node, built_in: &Node, problems: &mut Vec<Problem>) -> Option<em
         .parse()
         .map_err(|wrong| wrong.into_iter().for_each(|wrong| add(wrong, "mail", whole, problems)))
         .ok()
+}
+
+/// Who of the operators is told by mail.
+fn notice(
+    operator: &Operator,
+    mail: Arc<email::Mail>,
+    destinations: &[Configured],
+    whole: &Node,
+    problems: &mut Vec<Problem>,
+) -> Option<email::Notice> {
+    let mails = destinations.iter().filter_map(|it| match &it.parsed {
+        Parsed::Email(mail) => Some(&**mail),
+        _ => None,
+    });
+    email::Notice::parse(&operator.mail_to, mail, mails.take(1))
+        .map_err(|wrong| add(wrong, "operator", whole, problems))
+        .ok()
+        .flatten()
 }
 
 fn forms(section: Option<&Node>, problems: &mut Vec<Problem>) -> Forms {

@@ -21,7 +21,8 @@ pub(super) const CONFIG: &str = "LEAD_INTAKE_CONFIG";
 pub(super) const CREDENTIALS: [(&str, &str); 2] =
     [("GOOGLE_APPLICATION_CREDENTIALS", "credentials"), ("GOOGLE_CREDENTIALS_JSON", "credentials_json")];
 
-/// What sends mail, and to whom on the team: these three turn both mails on.
+/// What sends mail, and to whom on the team: each of these turns both mails on. `SMTP_URL` is not needed
+/// where `mail.transport` is an API.
 pub(super) const MAIL: [(&str, &str); 3] = [
     ("SMTP_URL", "mail.smtp_url"),
     ("EMAIL_FROM", "mail.from"),

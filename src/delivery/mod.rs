@@ -96,7 +96,35 @@ impl Entry {
     /// Whether any CRM or webhook is among the destinations: the sheet's `crm_synced` is empty
     /// without.
     pub fn crm_planned(&self) -> bool {
-        self.deliveries.iter().any(|planned| planned.crm)
+        self.deliveries.iter().any(|planned| planned.kind == Kind::Crm)
+    }
+}
+
+/// What a destination is, as far as the story of a lead is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A CRM or webhook: what `crm_synced` in the sheet speaks of.
+    Crm,
+    /// A spreadsheet.
+    Sheet,
+    /// A mail.
+    Mail,
+}
+
+impl Kind {
+    /// The word that is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Crm => "crm",
+            Self::Sheet => "sheet",
+            Self::Mail => "mail",
+        }
+    }
+
+    /// The kind that a stored word names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Crm, Self::Sheet, Self::Mail].into_iter().find(|kind| kind.as_str() == word)
     }
 }
 
@@ -105,8 +133,8 @@ impl Entry {
 pub struct Planned {
     /// Where it goes.
     pub destination: DestinationName,
-    /// Whether the destination is a CRM or webhook: what `crm_synced` in the sheet speaks of.
-    pub crm: bool,
+    /// What the destination is.
+    pub kind: Kind,
     /// The state it is born in.
     pub birth: Birth,
 }

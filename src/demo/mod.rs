@@ -12,8 +12,10 @@ use axum::response::Html;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use stand_ins::api;
 use stand_ins::google::{self, Google};
 use stand_ins::hook::{self, Hook};
+use stand_ins::hubspot::{self, HubSpot};
 use stand_ins::smtp::{self, Smtp};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,9 @@ use crate::telemetry;
 
 /// How many leads the page shows.
 const SHOWN: u32 = 12;
+
+/// The tab of deliveries that fail.
+const FAILED: &str = "Failed Integrations";
 
 /// Who in the demo reads the notifications.
 const TEAM: &str = "sales@your-company.example";
@@ -50,6 +55,7 @@ struct Vendors {
     google: Google,
     smtp: Smtp,
     hook: Hook,
+    hubspot: HubSpot,
 }
 
 /// The running demo.
@@ -79,7 +85,10 @@ impl Demo {
             google: Google::start().await,
             smtp: Smtp::start(smtp::Mode::Plain).await,
             hook: Hook::start().await,
+            hubspot: hubspot::start().await,
         });
+        // A property of the account's own, as sales teams make them.
+        vendors.hubspot.vendor().properties.insert("company_size".to_owned(), hubspot::Kind::Text);
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let address = listener.local_addr()?;
         let config = config(&vendors, folder.path(), address)?;
@@ -92,6 +101,7 @@ impl Demo {
             .route("/", get(|State(shared): State<Shared>| async move { Html(shared.page.to_string()) }))
             .route("/state", get(state))
             .route("/vendors/{name}/{how}", post(switch))
+            .route("/failed/{row}/retry", post(retry))
             .with_state(shared);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let until = stop.clone();
@@ -131,6 +141,12 @@ fn config(vendors: &Vendors, folder: &std::path::Path, page: SocketAddr) -> Resu
         ("EMAIL_FROM", "Your Company <hello@your-company.example>"),
         ("EMAIL_NOTIFY_TO", TEAM),
         ("CRM_WEBHOOK_URL", &vendors.hook.url()),
+        ("HUBSPOT_ACCESS_TOKEN", hubspot::TOKEN),
+        ("LEAD_INTAKE__DESTINATIONS__HUBSPOT__BASE_URL", &vendors.hubspot.url()),
+        ("LEAD_INTAKE__DESTINATIONS__HUBSPOT__PROPERTIES__COMPANY_SIZE", "form_data.company_size"),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__LISTEN_EVERY", "2s"),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__READS_PER_MINUTE", "600"),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__WRITES_PER_MINUTE", "600"),
         ("LEAD_INTAKE__INTAKE__DEADLINE", "3s"),
         // Whoever tries the page sends the same form again and again.
         ("LEAD_INTAKE__DESTINATIONS__CONFIRMATION__PER_DAY", "0"),
@@ -138,7 +154,7 @@ fn config(vendors: &Vendors, folder: &std::path::Path, page: SocketAddr) -> Resu
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
-    for name in ["SHEET", "NOTIFICATION", "CONFIRMATION", "CRM"] {
+    for name in ["SHEET", "NOTIFICATION", "CONFIRMATION", "CRM", "HUBSPOT"] {
         variables.insert(format!("LEAD_INTAKE__DESTINATIONS__{name}__RETRY"), retry.to_owned());
         variables.insert(format!("LEAD_INTAKE__DESTINATIONS__{name}__PROBE"), "3s".to_owned());
     }
@@ -147,7 +163,7 @@ fn config(vendors: &Vendors, folder: &std::path::Path, page: SocketAddr) -> Resu
 
 /// Everything that the page shows.
 async fn state(State(shared): State<Shared>) -> Json<Value> {
-    let Vendors { google, smtp, hook } = shared.vendors.as_ref();
+    let Vendors { google, smtp, hook, hubspot } = shared.vendors.as_ref();
     let filter = LeadFilter { limit: Some(SHOWN), ..LeadFilter::default() };
     let leads = shared.store.leads(filter).await.unwrap_or_default();
     let mails: Vec<_> = smtp
@@ -167,12 +183,20 @@ async fn state(State(shared): State<Shared>) -> Json<Value> {
         .iter()
         .map(|call| json!({"lead": call.body["id"], "name": call.body["name"], "answered": call.answered, "body": call.body}))
         .collect();
+    let contacts: Vec<_> = hubspot
+        .vendor()
+        .contacts
+        .iter()
+        .map(|contact| json!({"id": contact.id, "properties": contact.properties}))
+        .collect();
     Json(json!({
+        "failed": google.rows(FAILED),
+        "contacts": contacts,
         "leads": leads.iter().map(lead).collect::<Vec<_>>(),
         "sheet": google.rows("Leads"),
         "mails": mails,
         "calls": calls,
-        "down": {"sheet": google.is_broken(), "mail": smtp.is_broken(), "webhook": hook.script().is_planned()},
+        "down": {"sheet": google.is_broken(), "mail": smtp.is_broken(), "webhook": hook.script().is_planned(), "hubspot": hubspot.is_broken()},
     }))
 }
 
@@ -197,7 +221,7 @@ fn lead(record: &LeadRecord) -> Value {
 
 /// Takes a vendor down or up.
 async fn switch(State(shared): State<Shared>, Path((name, how)): Path<(String, String)>) -> StatusCode {
-    let Vendors { google, smtp, hook } = shared.vendors.as_ref();
+    let Vendors { google, smtp, hook, hubspot } = shared.vendors.as_ref();
     match (name.as_str(), how.as_str()) {
         ("sheet", "down") => google.always(google::On::Any, google::Fault::Status(503)),
         ("sheet", "up") => google.mend(),
@@ -207,7 +231,22 @@ async fn switch(State(shared): State<Shared>, Path((name, how)): Path<(String, S
         ("mail", "up") => smtp.mend(),
         ("webhook", "down") => hook.script().always(hook::Fault::status(503)),
         ("webhook", "up") => hook.script().mend(),
+        ("hubspot", "down") => hubspot.always(api::Fault::json(
+            401,
+            json!({"status": "error", "message": "The token was revoked.", "category": "INVALID_AUTHENTICATION"}),
+        )),
+        ("hubspot", "up") => hubspot.mend(),
         _ => return StatusCode::NOT_FOUND,
     }
+    StatusCode::NO_CONTENT
+}
+
+/// A person types `retry` beside a failing delivery.
+async fn retry(State(shared): State<Shared>, Path(row): Path<usize>) -> StatusCode {
+    let google = &shared.vendors.google;
+    let action =
+        google.rows(FAILED).first().and_then(|header| header.iter().position(|name| name == "action"));
+    let (Some(action), true) = (action, row > 0) else { return StatusCode::NOT_FOUND };
+    google.edit(FAILED, |tab| tab.set(row, action, "retry"));
     StatusCode::NO_CONTENT
 }

@@ -4,9 +4,13 @@
 //! say what happened, in the words of [`Fault`](crate::delivery::Fault).
 
 pub mod api;
+pub mod board;
 pub mod email;
+pub mod field;
 pub mod google_sheets;
 pub mod handoff;
+pub mod hubspot;
+pub mod messenger;
 pub mod notebook;
 pub mod pipedrive;
 pub mod registry;
@@ -19,13 +23,24 @@ use tokio::time::Instant;
 
 use crate::clock::Timestamp;
 pub use crate::delivery::lane_settings::{LaneSettings, Start};
-use crate::delivery::{Attempt, AttemptOutcome, DeliveryError, Receipt};
+use crate::delivery::{Attempt, AttemptOutcome, DeliveryError, Kind, Receipt};
 use crate::id::{DeliveryId, LeadId};
 use crate::lead::Lead;
+pub use board::{Board, Failing, Wish};
 pub use handoff::Handoff;
+pub use messenger::Messenger;
 pub use notebook::{NoNotes, Notebook, Steps};
 
 pub use crate::units::SettingProblem;
+
+/// What a destination is.
+#[derive(Clone, Copy, Debug)]
+pub struct Nature {
+    /// Its part in the story of a lead.
+    pub kind: Kind,
+    /// The word that `type` is in the configuration.
+    pub type_name: &'static str,
+}
 
 /// A place that leads go to.
 #[async_trait]

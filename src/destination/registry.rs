@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use super::{Destination, FallbackHome, email, google_sheets, pipedrive, webhook};
+use super::{Board, Destination, FallbackHome, Nature, email, google_sheets, hubspot, pipedrive, webhook};
+use crate::delivery::Kind;
 use crate::net::Net;
 
 /// The words that `type` may be.
-pub const TYPES: [&str; 4] = ["email", "google_sheets", "pipedrive", "webhook"];
+pub const TYPES: [&str; 5] = ["email", "google_sheets", "hubspot", "pipedrive", "webhook"];
 
 /// The settings of a destination, believed.
 pub enum Parsed {
@@ -17,6 +18,8 @@ pub enum Parsed {
     Email(Box<email::Parsed>),
     /// A spreadsheet at Google.
     GoogleSheets(Box<google_sheets::Parsed>),
+    /// An account at HubSpot.
+    HubSpot(Box<hubspot::Parsed>),
     /// A company's Pipedrive.
     Pipedrive(Box<pipedrive::Parsed>),
     /// A webhook.
@@ -37,38 +40,45 @@ pub struct Built {
     pub destination: Arc<dyn Destination>,
     /// It again, where it can be a lead's second home.
     pub fallback: Option<Arc<dyn FallbackHome>>,
+    /// It again, where it can tell people what becomes of leads.
+    pub board: Option<Arc<dyn Board>>,
+}
+
+impl Built {
+    /// A destination that is nothing else.
+    fn plain(destination: impl Destination) -> Self {
+        Self { destination: Arc::new(destination), fallback: None, board: None }
+    }
 }
 
 impl Parsed {
-    /// Whether it is a CRM or webhook: what `crm_synced` in the sheet speaks of.
-    pub fn is_crm(&self) -> bool {
-        match self {
-            Self::Email(_) | Self::GoogleSheets(_) => false,
-            Self::Pipedrive(_) | Self::Webhook(_) => true,
-        }
+    /// What it is: its kind, and the word that `type` was.
+    pub fn nature(&self) -> Nature {
+        let (kind, type_name) = match self {
+            Self::Email(_) => (Kind::Mail, "email"),
+            Self::GoogleSheets(_) => (Kind::Sheet, "google_sheets"),
+            Self::HubSpot(_) => (Kind::Crm, "hubspot"),
+            Self::Pipedrive(_) => (Kind::Crm, "pipedrive"),
+            Self::Webhook(_) => (Kind::Crm, "webhook"),
+        };
+        Nature { kind, type_name }
     }
 
     /// Builds the destination. Nothing is connected yet.
     pub fn build(self, tools: &Tools) -> Built {
         match self {
-            Self::Email(parsed) => {
-                Built { destination: Arc::new(email::Email::new(*parsed)), fallback: None }
-            }
+            Self::Email(parsed) => Built::plain(email::Email::new(*parsed, tools.net.clone())),
             Self::GoogleSheets(parsed) => {
                 let sheet = Arc::new(google_sheets::GoogleSheets::new(&parsed, tools.tracker.clone()));
                 Built {
                     destination: Arc::<google_sheets::GoogleSheets>::clone(&sheet),
+                    board: Some(Arc::<google_sheets::GoogleSheets>::clone(&sheet)),
                     fallback: Some(sheet),
                 }
             }
-            Self::Pipedrive(parsed) => Built {
-                destination: Arc::new(pipedrive::Pipedrive::new(*parsed, tools.net.clone())),
-                fallback: None,
-            },
-            Self::Webhook(parsed) => Built {
-                destination: Arc::new(webhook::Webhook::new(*parsed, tools.net.clone())),
-                fallback: None,
-            },
+            Self::HubSpot(parsed) => Built::plain(hubspot::HubSpot::new(*parsed, &tools.net)),
+            Self::Pipedrive(parsed) => Built::plain(pipedrive::Pipedrive::new(*parsed, tools.net.clone())),
+            Self::Webhook(parsed) => Built::plain(webhook::Webhook::new(*parsed, tools.net.clone())),
         }
     }
 }

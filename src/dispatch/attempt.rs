@@ -142,6 +142,7 @@ impl Lane {
                     if !changed {
                         info!(%delivery, "the settlement changed nothing: the delivery has gone on");
                     }
+                    self.around.settled.notify_one();
                     return;
                 }
                 Err(error) => warn!(%delivery, error = %Chain(&error), "cannot settle yet"),

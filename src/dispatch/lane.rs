@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use super::alerts::Alerts;
 use super::gate::{Allowance, Change, Condition, Gate};
 use super::tally::Tally;
 use crate::clock::Clock;
 use crate::delivery::retry::RetryPolicy;
 use crate::delivery::{Birth, Claim, Outcome};
-use crate::destination::{Destination, LaneSettings, Start};
+use crate::destination::{Destination, LaneSettings, Nature, Start};
 use crate::id::DestinationName;
 use crate::report::Chain;
 use crate::store::{ClaimRequest, Store, StoreError};
@@ -45,6 +46,10 @@ pub struct Surroundings {
     pub clock: Clock,
     /// Where attempts are spawned, so that a shutdown waits for them.
     pub tracker: TaskTracker,
+    /// Told after every settlement: the story of a lead may have gone on.
+    pub settled: Arc<Notify>,
+    /// Told when a destination parks or recovers.
+    pub alerts: Alerts,
     /// No new attempts from here on.
     pub stop: CancellationToken,
     /// Attempts still under way are given up.
@@ -54,7 +59,7 @@ pub struct Surroundings {
 /// One destination and everything that is going on with it.
 pub struct Lane {
     name: DestinationName,
-    crm: bool,
+    nature: Nature,
     permits: Arc<Semaphore>,
     gate: Mutex<Gate>,
     wake: Notify,
@@ -69,7 +74,7 @@ impl Lane {
     /// A lane to `destination`. `crm` tells CRMs and webhooks from the sheet and the mailboxes.
     pub fn new(
         name: DestinationName,
-        crm: bool,
+        nature: Nature,
         settings: LaneSettings,
         destination: Arc<dyn Destination>,
         around: Surroundings,
@@ -81,7 +86,7 @@ impl Lane {
             wake: Notify::new(),
             tally: Tally::default(),
             name,
-            crm,
+            nature,
             settings,
             destination,
             around,
@@ -93,9 +98,9 @@ impl Lane {
         &self.name
     }
 
-    /// Whether it is a CRM or webhook: what `crm_synced` in the sheet speaks of.
-    pub fn is_crm(&self) -> bool {
-        self.crm
+    /// What it is.
+    pub fn nature(&self) -> Nature {
+        self.nature
     }
 
     /// How it is fed.
@@ -237,6 +242,15 @@ impl Lane {
         self.tally.count(crate::delivery::AttemptOutcome::of(outcome));
         let change = self.gate().record(outcome, Instant::now(), self.around.clock.now());
         let code = outcome.as_ref().err().map(|error| error.code.as_str());
+        let (name, at) = (&self.name, self.around.clock.now());
+        match &change {
+            Some(Change::Parked) => {
+                let why = outcome.as_ref().err().map(|error| error.detail.clone());
+                self.around.alerts.say(name, Some(why.unwrap_or_default()), at);
+            }
+            Some(Change::Recovered) => self.around.alerts.say(name, None, at),
+            None => {}
+        }
         match change {
             Some(Change::Parked) => error!(
                 destination = %self.name,

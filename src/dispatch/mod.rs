@@ -1,15 +1,18 @@
 //! The lanes: who claims, attempts and settles. One [`Lane`] per destination; a destination that
 //! hangs, breaks or has a backlog of a million holds up no other.
 
+pub mod alerts;
 mod attempt;
 pub mod gate;
 pub mod lane;
 mod notes;
+pub mod story;
 pub mod tally;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use alerts::Alerts;
 pub use lane::{Lane, Surroundings};
 
 use crate::id::DestinationName;

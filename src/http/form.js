@@ -18,6 +18,9 @@
     new URLSearchParams(location.search).forEach(function (value, name) {
       if (/^(utm_\w+|gclid|fbclid|msclkid)$/.test(name) && value) source[name] = value;
     });
+    /* The cookie of HubSpot's own script, if the website has it: ties the lead to the visit. */
+    var hutk = /(?:^|; )hubspotutk=([0-9a-f]+)/.exec(document.cookie);
+    if (hutk) source.hutk = hutk[1];
     return source;
   }
 

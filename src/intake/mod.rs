@@ -325,6 +325,6 @@ impl Start<'_> {
             Verdict::Withheld => Birth::Withheld,
             Verdict::Goes | Verdict::Elsewhere => self.lane.birth(self.permit.is_some()),
         };
-        Planned { destination: self.lane.name().clone(), crm: self.lane.is_crm(), birth }
+        Planned { destination: self.lane.name().clone(), kind: self.lane.nature().kind, birth }
     }
 }

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::clock::Timestamp;
-use crate::delivery::{Attempt, Claim, Entry, Settlement, State};
+use crate::delivery::{Attempt, Claim, Entry, Kind, Settlement, State};
 use crate::id::{DeliveryId, DestinationName, FormName, LeadId};
 use crate::lead::Lead;
 pub use connect::Settings;
@@ -81,6 +81,12 @@ pub trait Store: Send + Sync + 'static {
     /// How many deliveries of each destination are pending, dead or withheld. Cheap however many are done.
     async fn counts(&self) -> Result<Vec<(DestinationName, State, u64)>, StoreError>;
 
+    /// What the sheet has still to be told, at most so many.
+    async fn unshown(&self, limit: u32) -> Result<Vec<Unshown>, StoreError>;
+
+    /// These have been told. One that has changed meanwhile stays unshown.
+    async fn shown(&self, told: Vec<Unshown>) -> Result<(), StoreError>;
+
     /// A value that is made once and kept: the first caller's `fresh` value stays.
     async fn keep(&self, name: &'static str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError>;
 
@@ -146,6 +152,17 @@ impl Settle {
     }
 }
 
+/// Something that people cannot see yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unshown {
+    /// Of which lead.
+    pub lead: LeadId,
+    /// A delivery to this destination; `None`: whether all CRMs have the lead.
+    pub destination: Option<DestinationName>,
+    /// Which change of it, as the engine counts.
+    pub version: i64,
+}
+
 /// Which leads to list.
 #[derive(Clone, Debug, Default)]
 pub struct LeadFilter {
@@ -194,6 +211,8 @@ pub struct LeadRecord {
 pub struct DeliveryRecord {
     /// Which.
     pub id: DeliveryId,
+    /// What its destination is.
+    pub kind: Kind,
     /// Where it stands.
     pub state: State,
     /// When it is due, if it is pending. In the future while an attempt is under way.

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::script::Script;
-use crate::serve::{Dropped, Server, serve};
+use crate::serve::{CutBody, Dropped, Server, serve};
 
 /// What a request meets instead of the vendor's own answer.
 #[derive(Clone, Debug)]
@@ -243,23 +243,19 @@ async fn answer<V: Vendor>(shared: Arc<Shared<V>>, request: Request<Incoming>) -
 }
 
 fn write(reply: Reply, cut: bool) -> Result<Answer, Dropped> {
-    let (kind, mut text) = match reply.body {
+    let (kind, text) = match reply.body {
         Value::Null => ("text/plain", String::new()),
         Value::String(page) => ("text/html", page),
         body => ("application/json", body.to_string()),
     };
-    let whole = text.len();
-    if cut {
-        text.truncate(whole / 2);
-    }
     let mut response = Response::builder().status(reply.status).header("content-type", kind);
     for (name, value) in reply.headers {
         response = response.header(name, value);
     }
-    if cut {
-        // Fewer bytes than promised: the connection ends in the middle.
-        response = response.header("content-length", whole);
-    }
-    let body = Full::new(Bytes::from(text)).map_err(|never| match never {});
-    response.body(body.boxed()).map_err(|_| Dropped)
+    let body = if cut {
+        CutBody { text: text.into(), polls: 0 }.boxed()
+    } else {
+        Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed()
+    };
+    response.body(body).map_err(|_| Dropped)
 }

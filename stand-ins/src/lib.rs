@@ -8,6 +8,8 @@
 pub mod api;
 pub mod google;
 pub mod hook;
+pub mod hubspot;
+pub mod mail_api;
 pub mod pipedrive;
 pub mod script;
 pub mod serve;

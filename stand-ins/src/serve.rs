@@ -2,10 +2,12 @@
 //! ends when the stand-in is dropped.
 
 use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -58,4 +60,38 @@ where
             }
         }
     }))
+}
+
+/// A body that promises all of its text, gives half of it, and breaks.
+#[derive(Debug)]
+pub struct CutBody {
+    /// The text that is promised.
+    pub text: Bytes,
+    /// How often it was asked; zero at first.
+    pub polls: usize,
+}
+
+impl Body for CutBody {
+    type Data = Bytes;
+    type Error = Dropped;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Dropped>>> {
+        self.polls += 1;
+        match self.polls {
+            1 => Poll::Ready(Some(Ok(Frame::data(self.text.slice(..self.text.len() / 2))))),
+            2 => {
+                // Time for what was written to leave before the connection breaks.
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            _ => Poll::Ready(Some(Err(Dropped))),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.text.len() as u64)
+    }
 }

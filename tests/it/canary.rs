@@ -5,6 +5,7 @@ use serde_json::json;
 use stand_ins::google::{self, Google, On, TokenFault};
 use stand_ins::hook::{self, Hook};
 use stand_ins::smtp::{self, Smtp, Stage, What};
+use stand_ins::{api, hubspot};
 
 use crate::support::Service;
 
@@ -37,6 +38,12 @@ async fn no_line_of_the_log_holds_a_secret_or_anything_personal() {
     let hook_url = format!("{}/canary-path", hook.url());
     let (sheet, key, base, smtp_url) =
         (google.spreadsheet_id(), google.credentials(), google.base_url(), smtp.url());
+    let crm = hubspot::start().await;
+    let crm_url = crm.url();
+    let quoted = json!({"message": format!("bad {} {}", PERSONAL[0], hubspot::TOKEN)});
+    for status in [500, 401] {
+        crm.next("POST", api::Fault::json(status, quoted.clone()));
+    }
     let service = Service::start(&[
         ("RUST_LOG", "trace"),
         ("GOOGLE_SHEETS_ID", &sheet),
@@ -55,6 +62,10 @@ async fn no_line_of_the_log_holds_a_secret_or_anything_personal() {
         ("LEAD_INTAKE__DESTINATIONS__SHEET__PROBE", "1ms"),
         ("LEAD_INTAKE__DESTINATIONS__NOTIFICATION__RETRY", "1ms, 1ms, 1ms"),
         ("LEAD_INTAKE__DESTINATIONS__CONFIRMATION__RETRY", "1ms, 1ms, 1ms"),
+        ("HUBSPOT_ACCESS_TOKEN", hubspot::TOKEN),
+        ("LEAD_INTAKE__DESTINATIONS__HUBSPOT__BASE_URL", &crm_url),
+        ("LEAD_INTAKE__DESTINATIONS__HUBSPOT__RETRY", "1ms, 1ms, 1ms"),
+        ("LEAD_INTAKE__DESTINATIONS__HUBSPOT__PROBE", "1ms"),
         ("OPERATOR_TOKEN", "canary-operator"),
         ("IP_HASH_KEY", "canary-hash"),
         ("TRUSTED_PROXIES", "127.0.0.1"),
@@ -86,6 +97,7 @@ async fn no_line_of_the_log_holds_a_secret_or_anything_personal() {
     let id = answer["id"].as_str().unwrap();
     service.until_state(id, "crm", "delivered").await;
     service.until_state(id, "confirmation", "delivered").await;
+    service.until_state(id, "hubspot", "delivered").await;
     for (body, kind) in [
         ("{\"email\":\"canary.person@example.org\"", "application/json"),
         ("email=canary.person%40example.org", "application/x-www-form-urlencoded"),
@@ -103,7 +115,13 @@ async fn no_line_of_the_log_holds_a_secret_or_anything_personal() {
     assert!(log.contains("\"delivered\"") && log.contains(id), "the log does say what happened");
     let account = serde_json::from_str::<serde_json::Value>(&key).unwrap();
     let private = account["private_key"].as_str().unwrap().lines().nth(1).unwrap().to_owned();
-    let more = [smtp::PASSWORD.to_owned(), "ya29.".to_owned(), "eyJ0eXAi".to_owned(), private];
+    let more = [
+        hubspot::TOKEN.to_owned(),
+        smtp::PASSWORD.to_owned(),
+        "ya29.".to_owned(),
+        "eyJ0eXAi".to_owned(),
+        private,
+    ];
     let all = PERSONAL.iter().chain(&SECRETS).map(|it| (*it).to_owned()).chain(more);
     for canary in all {
         let line = log.lines().find(|line| line.contains(&canary));

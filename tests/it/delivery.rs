@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lead_intake::clock::Clock;
-use lead_intake::delivery::{DeliveryError, Receipt, State};
-use lead_intake::destination::{Destination, LaneSettings, Parcel, Start};
+use lead_intake::delivery::{DeliveryError, Kind, Receipt, State};
+use lead_intake::destination::{Destination, LaneSettings, Nature, Parcel, Start};
 use lead_intake::dispatch::gate::Condition;
-use lead_intake::dispatch::{Lane, Lanes, Surroundings};
+use lead_intake::dispatch::{Alerts, Lane, Lanes, Surroundings};
 use lead_intake::id::LeadId;
 use lead_intake::intake::{Answer, Arrival, Intake, Patience};
 use lead_intake::lead::Visitor;
@@ -70,6 +70,8 @@ fn house(told: Told, start: Start, requires_consent: bool) -> House {
         tracker: tracker.clone(),
         stop: stop.clone(),
         give_up: give_up.clone(),
+        settled: Arc::default(),
+        alerts: Alerts::default(),
     };
     let settings = LaneSettings {
         timeout: Duration::from_secs(30),
@@ -80,7 +82,13 @@ fn house(told: Told, start: Start, requires_consent: bool) -> House {
         requires_consent,
         forms: None,
     };
-    let lane = Lane::new("crm".parse().unwrap(), true, settings, Arc::new(told), around);
+    let lane = Lane::new(
+        "crm".parse().unwrap(),
+        Nature { kind: Kind::Crm, type_name: "webhook" },
+        settings,
+        Arc::new(told),
+        around,
+    );
     let lanes = Lanes::new([Arc::clone(&lane)]);
     lanes.run();
     let patience = Patience { deadline: Duration::from_secs(20), commit: Duration::from_secs(10) };

@@ -253,6 +253,11 @@ async fn what_a_person_must_mend_parks_the_sheet_and_says_how() {
     google.mend();
     service.until_state(&id, "sheet", "delivered").await;
     assert_eq!(service.cli(&["check", "--online"]).await.0, 0);
+    let before = google.tabs();
+    google.let_read_alone();
+    let (code, text) = service.cli(&["check", "--online"]).await;
+    assert!(code == 1 && text.contains("as Editor"), "{text}");
+    assert_eq!(google.tabs(), before);
 }
 
 #[tokio::test]

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lead_intake::clock::Clock;
-use lead_intake::delivery::{DeliveryError, Receipt, State};
-use lead_intake::destination::{Destination, FallbackHome, LaneSettings, Parcel, Start};
-use lead_intake::dispatch::{Lane, Lanes, Surroundings};
+use lead_intake::delivery::{DeliveryError, Kind, Receipt, State};
+use lead_intake::destination::{Destination, FallbackHome, LaneSettings, Nature, Parcel, Start};
+use lead_intake::dispatch::{Alerts, Lane, Lanes, Surroundings};
 use lead_intake::id::LeadId;
 use lead_intake::intake::fallback::Fallback;
 use lead_intake::intake::{Answer, Arrival, Intake, Patience};
@@ -96,6 +96,8 @@ fn house(sheet: Sheet, room: usize) -> House {
         tracker: tracker.clone(),
         stop: stop.clone(),
         give_up: CancellationToken::new(),
+        settled: Arc::default(),
+        alerts: Alerts::default(),
     };
     let settings = |start| LaneSettings {
         timeout: Duration::from_secs(30),
@@ -110,7 +112,13 @@ fn house(sheet: Sheet, room: usize) -> House {
     let lane = |name: &str, start, crm| {
         let destination: Arc<dyn Destination> =
             if crm { Arc::new(Sheet::default()) } else { Arc::<Sheet>::clone(&sheet) };
-        Lane::new(name.parse().unwrap(), crm, settings(start), destination, around.clone())
+        Lane::new(
+            name.parse().unwrap(),
+            Nature { kind: if crm { Kind::Crm } else { Kind::Sheet }, type_name: "webhook" },
+            settings(start),
+            destination,
+            around.clone(),
+        )
     };
     let (home, crm) = (lane("sheet", Start::Inline, false), lane("crm", Start::Background, true));
     let lanes = Lanes::new([Arc::clone(&home), crm]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lead_intake::clock::{Clock, Timestamp};
 use lead_intake::delivery::retry::RetryPolicy;
 use lead_intake::delivery::{
-    Attempt, AttemptOutcome, Birth, Claim, DeliveryError, Entry, Fault, LONGEST_WAIT, Planned, Receipt,
+    Attempt, AttemptOutcome, Birth, Claim, DeliveryError, Entry, Fault, Kind, LONGEST_WAIT, Planned, Receipt,
     Settlement, State,
 };
 use lead_intake::id::DeliveryId;
@@ -147,7 +147,7 @@ async fn compare(born_withheld: bool, events: Vec<Event>) {
     let lead = Lead::new(serde_json::from_value(lead).unwrap(), None, clock.now(), Visitor::default());
     let id = DeliveryId { lead: lead.id, destination: "crm".parse().unwrap() };
     let birth = if born_withheld { Birth::Withheld } else { Birth::Due };
-    let planned = Planned { destination: id.destination.clone(), crm: true, birth };
+    let planned = Planned { destination: id.destination.clone(), kind: Kind::Crm, birth };
     let entry = Entry { lead: Arc::new(lead), digest: [0; 32], deliveries: vec![planned] };
     assert!(matches!(store.accept(Arc::new(entry)).await.unwrap(), Accepted::New(_)));
     let state = if born_withheld { State::Withheld } else { State::Pending };

@@ -342,3 +342,32 @@ async fn two_processes_on_one_file_lose_nothing_and_send_nothing_twice() {
         assert_eq!(list.lines().count(), accepted.len());
     }
 }
+
+#[tokio::test]
+async fn leads_are_exported_as_a_table_in_which_nothing_is_a_formula() {
+    let service = Service::start(&[]).await;
+    let mut lead = ada();
+    lead["name"] = json!("=HYPERLINK(\"https://evil.example\",\"Ada, \")");
+    lead["form_data"] = json!({"message": "two\nlines, \"quoted\"", "email": "-1+1", "size": 11});
+    let first = service.accepted(&lead).await;
+    lead["name"] = json!("Grace");
+    lead["form_data"] = json!({"wish": "@SUM(A1)"});
+    let second = service.accepted(&lead).await;
+    let (code, text) = service.cli(&["leads", "export"]).await;
+    assert_eq!(code, 0, "{text}");
+    let mut table = csv::Reader::from_reader(text.as_bytes());
+    let header: Vec<_> = table.headers().unwrap().iter().map(str::to_owned).collect();
+    assert_eq!(header[header.len() - 4..], ["message", "form_data.email", "size", "wish"]);
+    let rows: Vec<std::collections::HashMap<String, String>> =
+        table.deserialize().map(Result::unwrap).collect();
+    assert_eq!((&*rows[0]["id"], &*rows[1]["id"]), (&*first, &*second), "oldest first");
+    assert_eq!(rows[0]["name"], "'=HYPERLINK(\"https://evil.example\",\"Ada, \")");
+    assert_eq!((&*rows[0]["message"], &*rows[0]["form_data.email"]), ("two\nlines, \"quoted\"", "'-1+1"));
+    assert_eq!((&*rows[1]["wish"], &*rows[1]["phone"]), ("'@SUM(A1)", ada()["phone"].as_str().unwrap()));
+    let (_, text) = service.cli(&["leads", "export", "--json", "--form", "contact"]).await;
+    let ids: Vec<_> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["lead"]["id"].clone())
+        .collect();
+    assert_eq!(ids, [json!(first), json!(second)]);
+}

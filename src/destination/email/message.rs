@@ -6,10 +6,13 @@ use lettre::Message;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, MultiPartKind, SinglePart};
 
-use super::settings::{Audience, Mail};
+use super::settings::Mail;
 use super::templates::Texts;
+use crate::clock::Timestamp;
+use crate::delivery::Attempt;
 use crate::destination::Parcel;
 use lettre::Address;
+use tokio::time::Instant;
 
 /// `Auto-Submitted: auto-generated` (RFC 3834 section 5): no robot should answer.
 #[derive(Clone)]
@@ -29,35 +32,76 @@ impl Header for AutoSubmitted {
     }
 }
 
+/// A mail before it takes the shape that its way asks for.
+pub(super) struct Letter {
+    /// Who gets it: addresses alone, for a name that a visitor typed never stands in a header.
+    pub(super) to: Vec<Address>,
+    /// Who gets the answers.
+    pub(super) reply_to: Option<Address>,
+    /// What it says.
+    pub(super) texts: Texts,
+}
+
+/// One attempt at sending a letter.
+pub(super) struct Sending<'a> {
+    /// What the letter is about, as one word: the same on every attempt.
+    pub(super) event: String,
+    /// What stands between its parts: at most 70 characters (RFC 2046 section 5.1.1).
+    pub(super) boundary: String,
+    /// Its date.
+    pub(super) written_at: Timestamp,
+    /// The attempts before this one.
+    pub(super) earlier: &'a [Attempt],
+    /// When this one must be over.
+    pub(super) deadline: Instant,
+    /// The wall clock.
+    pub(super) now: Timestamp,
+}
+
+impl<'a> Sending<'a> {
+    /// An attempt at a lead's delivery.
+    pub(super) fn of(parcel: &Parcel<'a>) -> Self {
+        Self {
+            event: parcel.delivery.event_id(),
+            // Not of the event: a destination's name can be long.
+            boundary: format!("part_{}", parcel.lead.id),
+            written_at: parcel.lead.received_at,
+            earlier: parcel.earlier,
+            deadline: parcel.deadline,
+            now: parcel.now,
+        }
+    }
+}
+
+/// The `Message-ID`, which is the same on every attempt.
+pub(super) fn id(mail: &Mail, sending: &Sending<'_>) -> String {
+    format!("<{}@{}>", sending.event, mail.from.email.domain())
+}
+
 /// Writes the mail.
 pub(super) fn write(
     mail: &Mail,
-    audience: Audience,
-    to: &[Address],
-    visitor: &Address,
-    texts: Texts,
-    parcel: &Parcel<'_>,
+    letter: &Letter,
+    sending: &Sending<'_>,
 ) -> Result<Vec<u8>, lettre::error::Error> {
-    let event = parcel.delivery.event_id();
-    let sent = u64::try_from(parcel.lead.received_at.as_second()).unwrap_or(0);
+    let Letter { to, reply_to, texts } = letter;
+    let sent = u64::try_from(sending.written_at.as_second()).unwrap_or(0);
     let mut builder = Message::builder()
         .from(mail.from.clone())
-        .subject(texts.subject)
+        .subject(texts.subject.clone())
         .date(SystemTime::UNIX_EPOCH + Duration::from_secs(sent))
-        .message_id(Some(format!("<{event}@{}>", mail.from.email.domain())))
+        .message_id(Some(id(mail, sending)))
         .header(AutoSubmitted);
     for address in to {
-        // An address alone: a name that a visitor typed never stands in a header.
         builder = builder.to(Mailbox::new(None, address.clone()));
     }
-    if audience == Audience::Team {
-        builder = builder.reply_to(Mailbox::new(None, visitor.clone()));
+    if let Some(address) = reply_to {
+        builder = builder.reply_to(Mailbox::new(None, address.clone()));
     }
     let body = MultiPart::builder()
         .kind(MultiPartKind::Alternative)
-        // At most 70 characters (RFC 2046 section 5.1.1), however long the destination's name is.
-        .boundary(format!("part_{}", parcel.lead.id))
-        .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(texts.text))
-        .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(texts.html));
+        .boundary(sending.boundary.clone())
+        .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(texts.text.clone()))
+        .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(texts.html.clone()));
     Ok(builder.multipart(body)?.formatted())
 }

@@ -1,10 +1,15 @@
-//! Mails over SMTP: the team's notification and the customer's confirmation.
+//! Mails, over SMTP or a mail API: the team's notification and the customer's confirmation.
 //!
 //! SMTP has no idempotency key. A repeat carries the same `Message-ID` and the same bytes, so that a
-//! mailbox can tell; an answer that was lost after the whole mail is repeated twice at most.
+//! mailbox can tell; an answer that was lost after the whole mail is repeated twice at most. What the mail
+//! APIs have is said in `api`.
 
+mod api;
 mod loops;
+mod lost;
 mod message;
+mod notice;
+mod server;
 pub mod settings;
 mod templates;
 mod transport;
@@ -15,18 +20,19 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use self::loops::Lately;
+use self::lost::{Repeat, SETTLE};
+use self::message::{Letter, Sending};
+use self::server::Server;
+use self::settings::Way;
 use self::transport::{Class, Failure, Stage};
 use super::{Destination, Parcel};
-use crate::delivery::{Attempt, AttemptOutcome, DeliveryError, Fault, Receipt};
+use crate::clock::Clock;
+use crate::delivery::{DeliveryError, Fault, Receipt};
 use crate::id::DeliveryId;
+use crate::net::Net;
+pub use notice::Notice;
 pub use settings::introduce;
-pub use settings::{Audience, Mail, MailSettings, Parsed, Settings};
-
-/// How long a server is given to settle before a mail whose answer was lost is sent again.
-const SETTLE: Duration = Duration::from_secs(60);
-
-/// How many lost answers are followed by another try.
-const REPEATS: usize = 2;
+pub use settings::{Audience, Mail, MailSettings, Parsed, Settings, Transport};
 
 /// How long a check may take.
 const CHECK: Duration = Duration::from_secs(20);
@@ -34,13 +40,14 @@ const CHECK: Duration = Duration::from_secs(20);
 /// A mail that each lead sends off.
 pub struct Email {
     parsed: Parsed,
+    net: Net,
     lately: Lately,
 }
 
 impl Email {
-    /// This mail.
-    pub fn new(parsed: Parsed) -> Self {
-        Self { parsed, lately: Lately::default() }
+    /// This mail; mail APIs are called through `net`.
+    pub fn new(parsed: Parsed, net: Net) -> Self {
+        Self { parsed, net, lately: Lately::default() }
     }
 
     /// No confirmation goes to a robot, to ourselves, or to an address that had its share today.
@@ -62,79 +69,96 @@ impl Email {
         Ok(())
     }
 
-    fn bytes(&self, parcel: &Parcel<'_>) -> Result<(Vec<lettre::Address>, Vec<u8>), DeliveryError> {
+    fn letter(&self, parcel: &Parcel<'_>) -> Result<Letter, DeliveryError> {
         let Parsed { audience, to, template, mail, .. } = &self.parsed;
         let submitted = &parcel.lead.submitted;
         let visitor = settings::address_of(submitted.email.as_str()).map_err(|_| {
             DeliveryError::rejected("no_address", "The lead's address cannot stand in an envelope.")
         })?;
-        let to = match audience {
-            Audience::Team => to.clone(),
+        let (to, reply_to) = match audience {
+            Audience::Team => (to.clone(), Some(visitor)),
             Audience::Visitor => {
                 self.is_wanted(&visitor, parcel.delivery)?;
-                vec![visitor.clone()]
+                (vec![visitor], None)
             }
         };
         let sender = mail.from.name.clone().unwrap_or_else(|| mail.from.email.domain().to_owned());
-        let broken = |code: &str, what: &str, error: Box<dyn std::error::Error + Send + Sync>| {
-            DeliveryError::blocked(code, what).with_source(error)
-        };
         let texts = mail.templates.fill(template, parcel.lead, &sender).map_err(|error| {
-            broken("template", "A template of this mail fails; correct it and restart.", error.into())
+            DeliveryError::blocked("template", "A template of this mail fails; correct it and restart.")
+                .with_source(error)
         })?;
-        let bytes = message::write(mail, *audience, &to, &visitor, texts, parcel).map_err(|error| {
-            broken("message", "The mail cannot be written; check `mail.from`.", error.into())
-        })?;
-        if bytes.len() > mail.max_size {
-            return Err(DeliveryError::rejected(
-                "too_large",
-                "The mail would be larger than `mail.max_size`.",
-            ));
-        }
-        Ok((to, bytes))
+        Ok(Letter { to, reply_to, texts })
     }
+}
+
+/// Sends a letter the way that the settings name.
+async fn post(
+    mail: &Mail,
+    net: &Net,
+    letter: &Letter,
+    sending: &Sending<'_>,
+) -> Result<Receipt, DeliveryError> {
+    match &mail.way {
+        Way::Smtp(server) => by_smtp(mail, server, letter, sending).await,
+        Way::Api(api) => api.deliver(net, mail, letter, sending).await,
+    }
+}
+
+async fn by_smtp(
+    mail: &Mail,
+    server: &Server,
+    letter: &Letter,
+    sending: &Sending<'_>,
+) -> Result<Receipt, DeliveryError> {
+    let bytes = message::write(mail, letter, sending).map_err(|error| {
+        DeliveryError::blocked("message", "The mail cannot be written; check `mail.from`.").with_source(error)
+    })?;
+    if bytes.len() > mail.max_size {
+        let why = "The mail would be larger than `mail.max_size`.";
+        return Err(DeliveryError::rejected("too_large", why));
+    }
+    let taken = transport::send(mail, server, &letter.to, &bytes, sending.deadline)
+        .await
+        .map_err(|failure| error(&failure))?;
+    let refused: Vec<_> =
+        taken.refused.iter().map(|(address, failure)| format!("{address}: {}", failure.text)).collect();
+    let note = (!refused.is_empty()).then(|| format!("Refused for {}", refused.join("; ")));
+    Ok(Receipt { remote_id: Some(taken.answer), note })
 }
 
 #[async_trait]
 impl Destination for Email {
     async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
-        let (to, bytes) = self.bytes(&parcel)?;
-        match transport::send(&self.parsed.mail, &to, &bytes, parcel.deadline).await {
-            Ok(taken) => {
-                let refused: Vec<_> = taken
-                    .refused
-                    .iter()
-                    .map(|(address, failure)| format!("{address}: {}", failure.text))
-                    .collect();
-                let note = (!refused.is_empty()).then(|| format!("Refused for {}", refused.join("; ")));
-                Ok(Receipt { remote_id: Some(taken.answer), note })
+        let letter = self.letter(&parcel)?;
+        let mail = &self.parsed.mail;
+        let repeat = match &mail.way {
+            Way::Smtp(_) => Repeat::Doubles,
+            Way::Api(api) => api.repeat(),
+        };
+        let sent = post(mail, &self.net, &letter, &Sending::of(&parcel)).await;
+        sent.map_err(|error| {
+            if !matches!(error.fault, Fault::Unknown { .. }) {
+                self.lately.forget(parcel.delivery);
             }
-            Err(failure) => {
-                if failure.class != Class::Unknown {
-                    self.lately.forget(parcel.delivery);
-                }
-                Err(error(&failure, lost_before(parcel.earlier)))
+            lost::bound(error, repeat, parcel.earlier, parcel.now)
+        })
+    }
+
+    /// Over SMTP connects, makes it safe and logs in; a mail API is asked what the key may do.
+    async fn check(&self) -> Result<(), DeliveryError> {
+        let deadline = Instant::now() + CHECK;
+        match &self.parsed.mail.way {
+            Way::Smtp(server) => {
+                let session = transport::open(server, deadline).await;
+                transport::goodbye(session.map_err(|failure| error(&failure))?).await;
+                Ok(())
             }
+            Way::Api(api) => api.check(&self.net, Clock::system().now(), deadline).await,
         }
     }
-
-    /// Connects, makes it safe and logs in.
-    async fn check(&self) -> Result<(), DeliveryError> {
-        let session = transport::open(&self.parsed.mail, Instant::now() + CHECK).await;
-        transport::goodbye(session.map_err(|failure| error(&failure, 0))?).await;
-        Ok(())
-    }
 }
 
-/// How many of the newest attempts lost the answer to the whole mail. A dead letter that was replayed
-/// begins anew: whoever replays it knows that the mail had not arrived.
-fn lost_before(earlier: &[Attempt]) -> usize {
-    let since_replay = earlier.iter().rev().take_while(|it| it.outcome != AttemptOutcome::Rejected);
-    let lost = |it: &&Attempt| it.outcome == AttemptOutcome::Unknown && it.code.starts_with("smtp_body");
-    since_replay.filter(lost).count()
-}
-
-fn error(failure: &Failure, lost_before: usize) -> DeliveryError {
+fn error(failure: &Failure) -> DeliveryError {
     let Failure { stage, class, code, text } = failure;
     let word = stage.word();
     let code = code.map_or_else(|| format!("smtp_{word}"), |code| format!("smtp_{word}_{code}"));
@@ -158,16 +182,12 @@ fn error(failure: &Failure, lost_before: usize) -> DeliveryError {
             };
             DeliveryError::blocked(code, format!("{what} {said}"))
         }
-        Class::Unknown if lost_before >= REPEATS => DeliveryError::rejected(
-            code,
-            "The mail server took the whole mail and lost its answer, three times in a row. It has most likely arrived; replay it only if it has not.",
-        ),
         Class::Unknown => {
             let fault = Fault::Unknown { look_after: SETTLE };
             DeliveryError::new(
                 fault,
                 code,
-                "The whole mail was sent and the answer lost; it may have arrived. It is sent once more, with the same Message-ID.",
+                "The whole mail was sent and the answer lost; it may have arrived.",
             )
         }
     }

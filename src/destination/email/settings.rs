@@ -6,15 +6,13 @@ use std::time::Duration;
 
 use lettre::Address;
 use lettre::message::Mailbox;
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use serde::{Deserialize, Deserializer};
-use url::Url;
 
+use super::api::{Api, Vendor};
+use super::server::Server;
 use super::templates::Templates;
 use crate::lead::Email;
-use crate::net::is_loopback;
 use crate::secret::Secret;
 use crate::units::{self, SettingProblem};
 
@@ -22,10 +20,22 @@ use crate::units::{self, SettingProblem};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MailSettings {
+    /// How mails are sent.
+    pub transport: Transport,
     /// `smtp[s]://user:password@host:port`.
-    pub smtp_url: Secret,
+    #[serde(default)]
+    pub smtp_url: Option<Secret>,
+    /// What a mail API knows us by.
+    #[serde(default)]
+    pub api_key: Option<Secret>,
+    /// What stands before a mail API's own path; the vendor's public address when absent.
+    #[serde(default)]
+    pub base_url: Option<String>,
+    /// Whether plain http to a mail API is fine beyond the loopback.
+    pub allow_http: bool,
     /// Who the mails are from: `Name <address>`.
-    pub from: String,
+    #[serde(default)]
+    pub from: Option<String>,
     /// A folder whose files replace the built-in templates of the same name.
     #[serde(default)]
     pub templates: Option<PathBuf>,
@@ -46,26 +56,33 @@ pub struct MailSettings {
     pub max_size: usize,
 }
 
-/// How a connection is made safe.
-pub(super) enum Security {
-    /// TLS from the first byte.
-    Implicit(TlsParameters),
-    /// STARTTLS, or no mail.
-    StartTls(TlsParameters),
-    /// None: loopback alone.
-    Loopback,
+/// How mails are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// To a mail server.
+    Smtp,
+    /// Through Resend's API.
+    Resend,
+    /// Through Postmark's API.
+    Postmark,
+    /// Through SendGrid's API.
+    SendGrid,
+}
+
+/// The transport, believed.
+pub(super) enum Way {
+    /// To a mail server.
+    Smtp(Box<Server>),
+    /// Through a mail API.
+    Api(Box<Api>),
 }
 
 /// `[mail]`, believed.
 pub struct Mail {
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) security: Security,
-    pub(super) credentials: Option<Credentials>,
+    pub(super) way: Way,
     pub(super) from: Mailbox,
-    pub(super) hello: ClientId,
     pub(super) templates: Templates,
-    pub(super) command_timeout: Duration,
     pub(super) final_timeout: Duration,
     pub(super) max_size: usize,
 }
@@ -77,68 +94,68 @@ impl MailSettings {
     /// Everything that is wrong with it.
     pub fn parse(self) -> Result<Mail, Vec<SettingProblem>> {
         let mut problems = Vec::new();
-        let mut wrong =
-            |key: &str, message: String, hint: &str| problems.push(SettingProblem::new(key, message, hint));
-        let hint = "write smtps://user:password@host:465 or smtp://user:password@host:587, with special characters percent-encoded";
-        let server = self.server().map_err(|message| wrong("smtp_url", message, hint));
-        let from = mailbox(&self.from).map_err(|message| {
-            wrong("from", message, "write \"Your Company <hello@example.com>\"");
-        });
+        let way = self.way().map_err(|wrong| problems.extend(wrong));
+        let from = match &self.from {
+            None => Err(missing("from", "EMAIL_FROM")),
+            Some(from) => mailbox(from).map_err(|message| {
+                SettingProblem::new("from", message, "write \"Your Company <hello@example.com>\"")
+            }),
+        };
+        let from = from.map_err(|problem| problems.push(problem));
         let templates = Templates::load(self.templates.as_deref()).map_err(|message| {
-            wrong("templates", message, "correct the file, or take it out to use the built-in one");
+            let hint = "correct the file, or take it out to use the built-in one";
+            problems.push(SettingProblem::new("templates", message, hint));
         });
-        let (Ok((host, port, security, credentials)), Ok(from), Ok(templates)) = (server, from, templates)
-        else {
+        let (Ok(mut way), Ok(from), Ok(templates)) = (way, from, templates) else {
             return Err(problems);
         };
-        let hello = self.hello_name.unwrap_or_else(|| from.email.domain().to_owned());
-        Ok(Mail {
-            host,
-            port,
-            security,
-            credentials,
-            from,
-            hello: ClientId::Domain(hello),
-            templates,
-            command_timeout: self.command_timeout,
-            final_timeout: self.final_timeout,
-            max_size: self.max_size,
-        })
+        if let Way::Smtp(server) = &mut way {
+            let hello = self.hello_name.unwrap_or_else(|| from.email.domain().to_owned());
+            server.hello = ClientId::Domain(hello);
+        }
+        Ok(Mail { way, from, templates, final_timeout: self.final_timeout, max_size: self.max_size })
     }
 
-    fn server(&self) -> Result<(String, u16, Security, Option<Credentials>), String> {
-        let url = Url::parse(self.smtp_url.expose()).map_err(|error| format!("this is no URL: {error}"))?;
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or("this URL names no host")?.to_owned();
-        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let plain = url.query() == Some("tls=none");
-        if url.query().is_some_and(|query| !matches!(query, "tls=none" | "tls=required")) {
-            return Err("what stands behind the `?` is not known".to_owned());
-        }
-        let tls = || {
-            let mut builder = TlsParameters::builder(bare.clone());
-            if let Some(path) = &self.ca_file {
-                let pem =
-                    std::fs::read(path).map_err(|error| format!("`ca_file` cannot be read: {error}"))?;
-                let certificate =
-                    Certificate::from_pem(&pem).map_err(|_| "`ca_file` holds no certificate".to_owned())?;
-                builder = builder.add_root_certificate(certificate);
-            }
-            builder.build().map_err(|error| format!("TLS cannot be set up: {error}"))
+    fn way(&self) -> Result<Way, Vec<SettingProblem>> {
+        let vendor = match self.transport {
+            Transport::Smtp => return self.server().map(|server| Way::Smtp(Box::new(server))),
+            Transport::Resend => Vendor::Resend,
+            Transport::Postmark => Vendor::Postmark,
+            Transport::SendGrid => Vendor::SendGrid,
         };
-        let security = match url.scheme() {
-            "smtps" if !plain => Security::Implicit(tls()?),
-            "smtp" if plain && is_loopback(&host) => Security::Loopback,
-            "smtp" if plain => return Err("mail without TLS goes to loopback addresses only".to_owned()),
-            "smtp" => Security::StartTls(tls()?),
-            _ => return Err("this begins neither with smtp:// nor with smtps://".to_owned()),
-        };
-        let port = url.port().unwrap_or(if matches!(security, Security::Implicit(_)) { 465 } else { 587 });
-        let decoded =
-            |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-        let credentials = (!url.username().is_empty())
-            .then(|| Credentials::new(decoded(url.username()), decoded(url.password().unwrap_or_default())));
-        Ok((bare, port, security, credentials))
+        let api = Api::parse(vendor, self.api_key.as_ref(), self.base_url.as_deref(), self.allow_http)?;
+        Ok(Way::Api(Box::new(api)))
     }
+
+    fn server(&self) -> Result<Server, Vec<SettingProblem>> {
+        let mut problems = Vec::new();
+        for (key, is_set) in [("api_key", self.api_key.is_some()), ("base_url", self.base_url.is_some())] {
+            if is_set {
+                let hint = "write transport = \"resend\", \"postmark\" or \"sendgrid\", or take it out";
+                let message = "this is for mail APIs, but `mail.transport` is \"smtp\"";
+                problems.push(SettingProblem::new(key, message, hint));
+            }
+        }
+        let server = match &self.smtp_url {
+            None => Err(missing("smtp_url", "SMTP_URL")),
+            Some(url) => Server::parse(url, self.ca_file.as_deref(), self.command_timeout).map_err(|message| {
+                let hint = "write smtps://user:password@host:465 or smtp://user:password@host:587, with special characters percent-encoded";
+                SettingProblem::new("smtp_url", message, hint)
+            }),
+        };
+        match server {
+            Ok(server) if problems.is_empty() => Ok(server),
+            Ok(_) => Err(problems),
+            Err(problem) => {
+                problems.push(problem);
+                Err(problems)
+            }
+        }
+    }
+}
+
+fn missing(key: &str, variable: &str) -> SettingProblem {
+    SettingProblem::new(key, format!("`{key}` is missing"), format!("set it in the file, or by {variable}"))
 }
 
 /// `Name <address>` or an address alone.

@@ -13,7 +13,8 @@ use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::settings::{Mail, Security};
+use super::server::{Security, Server};
+use super::settings::Mail;
 
 /// How long a goodbye may take; it decides nothing.
 const QUIT: Duration = Duration::from_millis(500);
@@ -73,12 +74,13 @@ pub(super) struct Taken {
 /// Sends the mail's bytes to every recipient.
 pub(super) async fn send(
     mail: &Mail,
+    server: &Server,
     to: &[Address],
     bytes: &[u8],
     deadline: Instant,
 ) -> Result<Taken, Failure> {
-    let mut session = open(mail, deadline).await?;
-    let limit = mail.command_timeout;
+    let mut session = open(server, deadline).await?;
+    let limit = server.command_timeout;
     at(Stage::Sender, limit, deadline, session.command(MailFrom::new(Some(mail.from.email.clone()), vec![])))
         .await?;
     let (mut taken, mut refused) = (0, Vec::new());
@@ -115,19 +117,19 @@ pub(super) async fn send(
 }
 
 /// Connects, makes it safe and logs in.
-pub(super) async fn open(mail: &Mail, deadline: Instant) -> Result<AsyncSmtpConnection, Failure> {
-    let limit = mail.command_timeout;
-    let wrapper = match &mail.security {
+pub(super) async fn open(server: &Server, deadline: Instant) -> Result<AsyncSmtpConnection, Failure> {
+    let limit = server.command_timeout;
+    let wrapper = match &server.security {
         Security::Implicit(tls) => Some(tls.clone()),
         Security::StartTls(_) | Security::Loopback => None,
     };
-    let server = (mail.host.as_str(), mail.port);
-    let connect = AsyncSmtpConnection::connect_tokio1(server, Some(limit), &mail.hello, wrapper, None);
+    let address = (server.host.as_str(), server.port);
+    let connect = AsyncSmtpConnection::connect_tokio1(address, Some(limit), &server.hello, wrapper, None);
     let mut session = at(Stage::Connect, limit, deadline, connect).await?;
-    if let Security::StartTls(tls) = &mail.security {
-        at(Stage::StartTls, limit, deadline, session.starttls(tls.clone(), &mail.hello)).await?;
+    if let Security::StartTls(tls) = &server.security {
+        at(Stage::StartTls, limit, deadline, session.starttls(tls.clone(), &server.hello)).await?;
     }
-    if let Some(credentials) = &mail.credentials {
+    if let Some(credentials) = &server.credentials {
         at(Stage::Auth, limit, deadline, session.auth(DEFAULT_MECHANISMS, credentials)).await?;
     }
     Ok(session)

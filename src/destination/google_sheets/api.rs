@@ -7,7 +7,7 @@ use google_sheets4::Sheets;
 use google_sheets4::api::{
     AddSheetRequest, AppendDimensionRequest, BatchUpdateSpreadsheetRequest, BatchUpdateValuesRequest,
     CellData, ExtendedValue, GridCoordinate, GridProperties, Request, RowData, Scope, Sheet, SheetProperties,
-    UpdateCellsRequest, ValueRange,
+    UpdateCellsRequest, UpdateSheetPropertiesRequest, ValueRange,
 };
 use google_sheets4::common::{self, Delegate, Response, Retry};
 use hyper_util::client::legacy::Client;
@@ -188,6 +188,19 @@ impl Api {
         }
     }
 
+    /// Writes a tab's name as it is: nothing changes, and an account that may only read is refused.
+    pub(super) async fn touch(&self, tab: &Tab) -> Result<(), Failure> {
+        let same = UpdateSheetPropertiesRequest {
+            fields: "title".parse().ok(),
+            properties: Some(SheetProperties {
+                sheet_id: Some(tab.sheet_id),
+                title: Some(tab.title.clone()),
+                ..SheetProperties::default()
+            }),
+        };
+        self.update(vec![Request { update_sheet_properties: Some(same), ..Request::default() }]).await
+    }
+
     /// Writes headers from `first` on, with room made for them, in one write.
     pub(super) async fn add_headers(&self, tab: &Tab, first: usize, names: &[String]) -> Result<(), Failure> {
         let number = |it: usize| i32::try_from(it).ok();
@@ -290,15 +303,10 @@ impl Api {
             .collect())
     }
 
-    /// Writes texts into single cells: row (from 1) and text, all in one column.
-    pub(super) async fn write(
-        &self,
-        tab: &Tab,
-        place: usize,
-        cells: &[(usize, String)],
-    ) -> Result<(), Failure> {
-        let data = cells.iter().map(|(row, text)| ValueRange {
-            range: Some(format!("{}!{}{row}", quoted(&tab.title), letters(place))),
+    /// Writes texts into single cells: row (from 1), column (from 0) and text.
+    pub(super) async fn write(&self, tab: &Tab, cells: &[(usize, usize, String)]) -> Result<(), Failure> {
+        let data = cells.iter().map(|(row, place, text)| ValueRange {
+            range: Some(format!("{}!{}{row}", quoted(&tab.title), letters(*place))),
             values: Some(vec![vec![Value::String(text.clone())]]),
             ..ValueRange::default()
         });

@@ -101,7 +101,7 @@ pub(super) fn fits(text: &str) -> bool {
     length(text) <= LONGEST
 }
 
-fn cut(text: String) -> String {
+pub(super) fn cut(text: String) -> String {
     if fits(&text) {
         return text;
     }

@@ -1,12 +1,10 @@
 //! The sheet as a lead's second home: the whole lead stands as JSON in a column of its own, the mark,
 //! until the store has it.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use tracing::warn;
 
-use super::api::{Failure, Tab};
+use super::api::Failure;
 use super::fault::Sent;
 use super::{GoogleSheets, columns};
 use crate::delivery::{DeliveryError, Fault, Receipt};
@@ -14,12 +12,6 @@ use crate::destination::{FallbackHome, Parcel};
 use crate::id::LeadId;
 use crate::lead::Lead;
 use crate::report::Chain;
-
-/// How often a mark that a sort sent astray is mended.
-const TRIES: usize = 3;
-
-/// The marks by lead id: row (from 1) and text.
-type Marks = HashMap<String, (usize, String)>;
 
 #[async_trait]
 impl FallbackHome for GoogleSheets {
@@ -37,7 +29,7 @@ impl FallbackHome for GoogleSheets {
         cells.push((columns::MARK.to_owned(), mark));
         let outcome = self.send(parcel, cells).await;
         match &outcome {
-            Ok(_) => drop(self.unsure.remove(parcel.lead.id)),
+            Ok(_) => drop(self.unsure.remove(&parcel.lead.id)),
             Err(error) if matches!(error.fault, Fault::Unknown { .. }) => self.unsure.add(parcel.lead.id),
             Err(_) => {}
         }
@@ -53,13 +45,17 @@ impl FallbackHome for GoogleSheets {
     async fn kept(&self) -> Result<Vec<Result<Lead, String>>, DeliveryError> {
         let mut head = self.writer.head.lock().await;
         let read = async {
-            let Some((tab, id, mark)) = self.writer.marks(&mut head).await? else { return Ok(Marks::new()) };
-            self.read_marks(&tab, id, mark).await
+            let Some((tab, id, mark)) = self.writer.place_of(&mut head, columns::MARK).await? else {
+                return Ok(Vec::new());
+            };
+            self.writer.take_look().await;
+            let marks = self.writer.api.columns(&tab, &[id, mark]).await?.pop();
+            Ok(marks.unwrap_or_default())
         };
         let marks =
             read.await.map_err(|failure: Failure| failure.error(Sent::Nothing, self.writer.api.account()))?;
-        let lead = |(_, text): (usize, String)| serde_json::from_str(&text).map_err(|_| text);
-        Ok(marks.into_values().filter(|(_, text)| !text.is_empty()).map(lead).collect())
+        let lead = |text: String| serde_json::from_str(&text).map_err(|_| text);
+        Ok(marks.into_iter().filter(|text| !text.is_empty()).map(lead).collect())
     }
 }
 
@@ -74,39 +70,14 @@ impl GoogleSheets {
         });
     }
 
-    /// Google addresses cells by number, and a person may sort between our read and our write. So the
-    /// marks are read back, and one that was taken off the wrong row is put back where its lead is now.
+    /// Empties the leads' marks; one that is taken off a wrong row is put back.
     async fn clear_marks(&self, leads: &[LeadId]) -> Result<(), Failure> {
+        let mut purse = self.purse().await;
         let mut head = self.writer.head.lock().await;
-        let Some((tab, id, mark)) = self.writer.marks(&mut head).await? else { return Ok(()) };
-        let ids: Vec<_> = leads.iter().map(ToString::to_string).collect();
-        let before = self.read_marks(&tab, id, mark).await?;
-        for _ in 0..TRIES {
-            let now = self.read_marks(&tab, id, mark).await?;
-            let marked = |lead: &&String| now.get(*lead).is_some_and(|(_, text)| !text.is_empty());
-            let cleared = ids.iter().filter(marked).map(|lead| (now[lead].0, String::new()));
-            let astray = before.iter().filter(|(lead, (_, text))| {
-                !text.is_empty()
-                    && !ids.contains(lead)
-                    && now.get(*lead).is_some_and(|(_, text)| text.is_empty())
-            });
-            let mended = astray.map(|(lead, (_, text))| (now[lead].0, text.clone()));
-            let cells: Vec<_> = cleared.chain(mended).collect();
-            if cells.is_empty() {
-                return Ok(());
-            }
-            self.writer.writes.take().await;
-            self.writer.api.write(&tab, mark, &cells).await?;
-        }
-        Ok(())
-    }
-
-    async fn read_marks(&self, tab: &Tab, id: usize, mark: usize) -> Result<Marks, Failure> {
-        self.writer.take_look().await;
-        let mut columns = self.writer.api.columns(tab, &[id, mark]).await?.into_iter();
-        let (ids, marks) = (columns.next().unwrap_or_default(), columns.next().unwrap_or_default());
-        // The first row below the header is row 2.
-        let row = |(at, id): (usize, String)| (id, (at + 2, marks.get(at).cloned().unwrap_or_default()));
-        Ok(ids.into_iter().enumerate().filter(|(_, id)| !id.is_empty()).map(row).collect())
+        let Some((tab, id, mark)) = self.writer.place_of(&mut head, columns::MARK).await? else {
+            return Ok(());
+        };
+        let wanted = leads.iter().map(|lead| (lead.to_string(), vec![Some(String::new())])).collect();
+        self.bring(&tab, id, &[mark], &wanted, &mut purse).await
     }
 }

@@ -5,6 +5,7 @@
 //! sent again, not before Google can no longer apply what was sent.
 
 mod api;
+mod board;
 mod budget;
 mod columns;
 mod fallback;
@@ -28,6 +29,7 @@ use self::writer::{Waiting, Writer};
 use super::{Destination, Parcel};
 use crate::clock::{after, until};
 use crate::delivery::{Attempt, DeliveryError, Fault, Outcome, Receipt};
+use crate::id::{DeliveryId, LeadId};
 pub use settings::{Parsed, Settings};
 
 /// The code of an attempt that a crash took: the store's word.
@@ -39,20 +41,34 @@ pub struct GoogleSheets {
     writer: Arc<Writer>,
     tracker: TaskTracker,
     look_after: Duration,
-    unsure: Arc<Unsure>,
+    unsure: Arc<Unsure<LeadId>>,
+    /// The tab of deliveries that fail, whoever writes it, and its rows of unknown outcome.
+    failed_tab: Arc<str>,
+    listen_every: Duration,
+    board: Arc<tokio::sync::Mutex<()>>,
+    unsure_rows: Arc<Unsure<DeliveryId>>,
 }
 
 impl GoogleSheets {
     /// The spreadsheet that the settings name. Nothing is connected yet; the writer runs on `tracker`.
     pub fn new(parsed: &Parsed, tracker: TaskTracker) -> Self {
         let writer = Arc::new(Writer::new(parsed));
-        Self { writer, tracker, look_after: parsed.look_after, unsure: Arc::default() }
+        Self {
+            writer,
+            tracker,
+            look_after: parsed.look_after,
+            unsure: Arc::default(),
+            failed_tab: parsed.failed_tab.as_str().into(),
+            listen_every: parsed.listen_every,
+            board: Arc::default(),
+            unsure_rows: Arc::default(),
+        }
     }
 
     /// Hands a row to the writer and waits for its answer.
     async fn send(&self, parcel: Parcel<'_>, cells: Vec<(String, String)>) -> Outcome {
         let logged = parcel.last_unknown().map(|attempt| self.too_early(attempt, parcel));
-        let kept = self.unsure.wait(parcel.lead.id, self.look_after);
+        let kept = self.unsure.wait(&parcel.lead.id, self.look_after);
         let unsure = logged.max(kept);
         if let Some(wait) = unsure.filter(|wait| !wait.is_zero()) {
             let fault = Fault::Transient { retry_after: Some(wait) };
@@ -100,24 +116,25 @@ impl GoogleSheets {
 impl Destination for GoogleSheets {
     async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
         let receipt = self.send(parcel, columns::cells(parcel.lead, parcel.crm_planned)).await?;
-        if self.unsure.remove(parcel.lead.id) {
+        if self.unsure.remove(&parcel.lead.id) {
             // The row that was found may be the one that was kept.
             self.unmark(parcel.lead.id);
         }
         Ok(receipt)
     }
 
-    /// The sheet can be read with our key, and its header is usable.
+    /// The sheet can be read and written with our key, and its header is usable.
     async fn check(&self) -> Result<(), DeliveryError> {
         let ask = async {
             let tabs = self.writer.api.tabs().await?;
             let known = tabs.iter().any(|tab| tab.title == self.writer.title());
             let head = if known { self.writer.api.head(self.writer.title()).await? } else { None };
-            match head {
-                Some((_, header)) if !header.is_empty() => {
-                    header.id().map(|_| ()).map_err(|why| api::Failure::NoAccess(why.to_owned()))
-                }
-                _ => Ok(()),
+            if let Some((_, header)) = head.filter(|(_, header)| !header.is_empty()) {
+                header.id().map_err(|why| api::Failure::NoAccess(why.to_owned()))?;
+            }
+            match tabs.first() {
+                Some(tab) => self.writer.api.touch(tab).await,
+                None => Ok(()),
             }
         };
         ask.await.map_err(|failure: api::Failure| failure.error(Sent::Nothing, self.writer.api.account()))

@@ -29,6 +29,8 @@ pub struct Settings {
     pub allow_http: bool,
     /// The tab that leads go to.
     pub tab: String,
+    /// The tab of deliveries that fail.
+    pub failed_tab: String,
     /// How many columns may be added for form fields.
     pub max_columns: usize,
     /// How many writes may be made in any minute.
@@ -38,6 +40,9 @@ pub struct Settings {
     /// How long Google may still apply a write whose answer was lost.
     #[serde(with = "units::duration")]
     pub look_after: Duration,
+    /// How often the column `action` of the tab of failing deliveries is read.
+    #[serde(with = "units::duration")]
+    pub listen_every: Duration,
     /// How large one append may be, in bytes.
     #[serde(with = "units::size")]
     pub append_size: usize,
@@ -49,10 +54,12 @@ pub struct Parsed {
     pub(super) key: ServiceAccountKey,
     pub(super) base_url: String,
     pub(super) tab: String,
+    pub(super) failed_tab: String,
     pub(super) max_columns: usize,
     pub(super) writes_per_minute: u32,
     pub(super) reads_per_minute: u32,
     pub(super) look_after: Duration,
+    pub(super) listen_every: Duration,
     pub(super) append_size: usize,
 }
 
@@ -70,8 +77,17 @@ impl Settings {
             let hint = "take what stands between /d/ and /edit in the sheet's address";
             wrong("spreadsheet_id", "this is no spreadsheet's id".to_owned(), hint);
         }
-        if self.tab.is_empty() || self.tab.chars().count() > 100 || self.tab.chars().any(char::is_control) {
-            wrong("tab", "a tab's name is 1 to 100 characters".to_owned(), "write \"Leads\"");
+        for (key, name, hint) in [
+            ("tab", &self.tab, "write \"Leads\""),
+            ("failed_tab", &self.failed_tab, "write \"Failed Integrations\""),
+        ] {
+            if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
+                wrong(key, "a tab's name is 1 to 100 characters".to_owned(), hint);
+            }
+        }
+        if self.tab == self.failed_tab {
+            let hint = "give the tab of failing deliveries a name of its own";
+            wrong("failed_tab", "this is the tab that leads go to".to_owned(), hint);
         }
         for (key, value) in
             [("writes_per_minute", self.writes_per_minute), ("reads_per_minute", self.reads_per_minute)]
@@ -92,10 +108,12 @@ impl Settings {
                 key,
                 base_url: format!("{}/", base_url.as_str().trim_end_matches('/')),
                 tab: self.tab,
+                failed_tab: self.failed_tab,
                 max_columns: self.max_columns,
                 writes_per_minute: self.writes_per_minute,
                 reads_per_minute: self.reads_per_minute,
                 look_after: self.look_after,
+                listen_every: self.listen_every,
                 append_size: self.append_size,
             }),
             _ => Err(problems),

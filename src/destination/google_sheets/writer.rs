@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::api::{Api, Failure, Tab};
 use super::budget::Budget;
-use super::columns::{Header, MARK, core};
+use super::columns::{Header, core};
 use super::fault::Sent;
 use super::settings::Parsed;
 use crate::delivery::{DeliveryError, Outcome, Receipt};
@@ -65,7 +65,10 @@ pub(super) struct Writer {
     max_columns: usize,
     append_size: usize,
     look_after: Duration,
-    pub(super) writes: Budget,
+    /// Appends and headers.
+    writes: Budget,
+    /// What is told beyond the rows: one write in six is kept for it.
+    pub(super) marks: Budget,
     heads: Budget,
     looks: Budget,
     queue: Mutex<Queue>,
@@ -87,7 +90,8 @@ impl Writer {
             max_columns: parsed.max_columns,
             append_size: parsed.append_size,
             look_after: parsed.look_after,
-            writes: Budget::new(parsed.writes_per_minute),
+            writes: Budget::new(parsed.writes_per_minute - parsed.writes_per_minute / 6),
+            marks: Budget::new(parsed.writes_per_minute / 6),
             heads: Budget::new(parsed.reads_per_minute / 3),
             looks: Budget::new(parsed.reads_per_minute / 2),
             queue: Mutex::default(),
@@ -322,17 +326,19 @@ impl Writer {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tab, header and the places of the id and mark columns, for whoever reads or clears marks.
-    pub(super) async fn marks(
+    /// The tab, and the places of the id column and of this one, read anew. `None`: there is no such tab, or
+    /// no such column.
+    pub(super) async fn place_of(
         &self,
         head: &mut Option<Head>,
+        column: &str,
     ) -> Result<Option<(Tab, usize, usize)>, Failure> {
         *head = None;
         self.heads.take().await;
         let title = self.title.clone();
         let Some((tab, header)) = self.api.head(&title).await? else { return Ok(None) };
         let id = header.id().map_err(|why| Failure::NoAccess(why.to_owned()))?;
-        Ok(header.position(MARK).map(|mark| (tab, id, mark)))
+        Ok(header.position(column).map(|place| (tab, id, place)))
     }
 
     /// One read's worth of the budget for looking.

@@ -7,16 +7,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::field::Field;
+use super::custom::Custom;
 use super::item::Item;
 use super::note;
 use super::settings::Parsed;
 use crate::lead::{Lead, Phone};
-
-/// A lead's JSON: what fields are looked up in.
-pub(super) fn json_of(lead: &Lead) -> Value {
-    serde_json::to_value(lead).unwrap_or_default()
-}
 
 /// `POST /api/v2/persons`. Fields that exist with the Contact Sync alone are never sent: they are refused.
 pub(super) fn person(lead: &Lead, parsed: &Parsed) -> Value {
@@ -37,7 +32,7 @@ pub(super) fn person(lead: &Lead, parsed: &Parsed) -> Value {
 
 /// `POST /v1/leads`.
 pub(super) fn lead(lead: &Lead, parsed: &Parsed, person: u64) -> Value {
-    let title = parsed.title.fill(&json_of(lead));
+    let title = parsed.title.fill(lead);
     let mut body = json!({ "title": title, "person_id": person, "origin_id": lead.id.to_string() });
     if let (Some(amount), Some(currency)) = (parsed.value, &parsed.currency) {
         set(&mut body, "value", Some(json!({ "amount": amount, "currency": currency })));
@@ -53,7 +48,7 @@ pub(super) fn lead(lead: &Lead, parsed: &Parsed, person: u64) -> Value {
 
 /// `POST /api/v2/deals`.
 pub(super) fn deal(lead: &Lead, parsed: &Parsed, person: u64) -> Value {
-    let mut body = json!({ "title": parsed.title.fill(&json_of(lead)), "person_id": person });
+    let mut body = json!({ "title": parsed.title.fill(lead), "person_id": person });
     set(&mut body, "value", parsed.value.map(Value::from));
     set(&mut body, "currency", parsed.currency.clone().map(Value::from));
     set(&mut body, "pipeline_id", parsed.pipeline_id.map(Value::from));
@@ -71,10 +66,9 @@ pub(super) fn note(lead: &Lead, on: &Item) -> Value {
 }
 
 /// The custom fields that the lead has a value for; a set that is empty is refused.
-fn custom(lead: &Lead, fields: &BTreeMap<String, Field>) -> Option<Map<String, Value>> {
-    let json = json_of(lead);
+fn custom(lead: &Lead, fields: &BTreeMap<String, Custom>) -> Option<Map<String, Value>> {
     let filled: Map<_, _> =
-        fields.iter().filter_map(|(key, field)| Some((key.clone(), field.value(&json)?))).collect();
+        fields.iter().filter_map(|(key, custom)| Some((key.clone(), custom.value(lead)?))).collect();
     (!filled.is_empty()).then_some(filled)
 }
 

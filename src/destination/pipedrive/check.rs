@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::client::{Client, LONGEST_CALL, Moment};
-use super::field::Field;
+use super::custom::Custom;
 use super::settings::Parsed;
 use crate::clock::Clock;
 use crate::delivery::DeliveryError;
@@ -55,7 +55,7 @@ async fn ids(client: &Client, list: &str, moment: Moment) -> Result<Vec<(u64, Va
 async fn fields(
     client: &Client,
     list: &str,
-    (key, fields): (&str, &BTreeMap<String, Field>),
+    (key, fields): (&str, &BTreeMap<String, Custom>),
     moment: Moment,
 ) -> Result<(), DeliveryError> {
     if fields.is_empty() {

@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::field::Field;
+use super::custom::Custom;
 use super::person::CLOCKS_DIFFER;
 use super::{Pipedrive, Trip, bodies, note};
 use crate::clock::Timestamp;
@@ -43,6 +43,14 @@ impl Item {
                 "Pipedrive's deal has an id that is no number. Please report this.",
             )
         })
+    }
+
+    /// Its id.
+    fn id(&self) -> String {
+        match self {
+            Self::Person(id) | Self::Deal(id) => id.to_string(),
+            Self::Lead(id) => id.clone(),
+        }
     }
 
     /// How a note names what it hangs on.
@@ -116,7 +124,7 @@ impl Pipedrive {
     /// Whether a deal is the one that `body` made.
     fn is_ours(&self, deal: &Value, body: &Value, trip: Trip<'_>) -> bool {
         let parcel = trip.parcel;
-        if let Some((key, _)) = self.parsed.deal_fields.iter().find(|(_, field)| Field::is_id(field)) {
+        if let Some((key, _)) = self.parsed.deal_fields.iter().find(|(_, custom)| Custom::is_id(custom)) {
             return deal["custom_fields"][key] == parcel.lead.id.to_string();
         }
         let first = parcel.earlier.iter().find(|attempt| attempt.outcome == AttemptOutcome::Unknown);
@@ -134,13 +142,13 @@ impl Pipedrive {
         let path = ["v1", "notes"];
         let mut found = None;
         if looks {
-            let (mark, (name, id)) = (note::mark(parcel.lead), on.reference());
+            let (mark, (name, _)) = (note::mark(parcel.lead), on.reference());
             let look = |note: &Value| {
                 if note["content"].as_str().is_some_and(|content| content.contains(&mark)) {
                     found = found.take().or_else(|| note["id"].as_u64());
                 }
             };
-            self.client.old_list(&path, (name, &super::field::text(&id)), moment, look).await?;
+            self.client.old_list(&path, (name, &on.id()), moment, look).await?;
         }
         let id = match found {
             Some(id) => id.to_string(),

@@ -8,8 +8,8 @@
 mod bodies;
 mod check;
 mod client;
+mod custom;
 mod fault;
-mod field;
 mod item;
 mod memory;
 mod note;

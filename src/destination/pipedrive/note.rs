@@ -5,7 +5,6 @@
 
 use serde_json::Value;
 
-use super::field::text;
 use crate::lead::Lead;
 
 /// The longest a single value gets, in characters.
@@ -64,6 +63,17 @@ fn label(name: &str) -> String {
     let words = name.replace(['_', '-'], " ");
     let mut letters = words.trim().chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// A value as a person would write it.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Bool(yes) => if *yes { "Yes" } else { "No" }.to_owned(),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
 }
 
 /// Text as HTML that means nothing but itself; line ends stay visible.

@@ -6,9 +6,10 @@ use std::time::Duration;
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::field::{Field, is_custom_key, is_uuid};
+use super::custom::{Custom, is_key, is_uuid};
 use super::title::Title;
 use crate::destination::SettingProblem;
+use crate::destination::field::HINT;
 use crate::net::parse_endpoint;
 use crate::secret::Secret;
 use crate::units;
@@ -90,8 +91,8 @@ pub struct Parsed {
     pub(super) label_ids: Vec<String>,
     pub(super) visible_to: Option<u8>,
     pub(super) note: bool,
-    pub(super) person_fields: BTreeMap<String, Field>,
-    pub(super) deal_fields: BTreeMap<String, Field>,
+    pub(super) person_fields: BTreeMap<String, Custom>,
+    pub(super) deal_fields: BTreeMap<String, Custom>,
     pub(super) settle: Duration,
 }
 
@@ -117,7 +118,7 @@ impl Settings {
             let mut parsed = BTreeMap::new();
             for (code, path) in fields {
                 let at = format!("{key}.{code}");
-                if !is_custom_key(code) {
+                if !is_key(code) {
                     let hint = "take the field's key from Pipedrive: Company settings, Data fields";
                     wrong(
                         &at,
@@ -125,9 +126,9 @@ impl Settings {
                         hint,
                     );
                 }
-                match Field::parse(path) {
-                    Ok(field) => _ = parsed.insert(code.clone(), field),
-                    Err((message, hint)) => wrong(&at, message, &hint),
+                match Custom::parse(path) {
+                    Ok(custom) => _ = parsed.insert(code.clone(), custom),
+                    Err(message) => wrong(&at, message, HINT),
                 }
             }
             parsed
@@ -218,7 +219,7 @@ impl Settings {
         // The vendor takes a lead's value with both parts alone; a deal's value without a currency is the company's.
         match (self.value, &self.currency) {
             (Some(_), None) if lead => wrong("currency", "a lead's value needs a currency", "write \"EUR\""),
-            (None, Some(_)) => wrong(
+            (None, Some(_)) if lead || deal => wrong(
                 "value",
                 "a currency without a value says nothing",
                 "write 1500, or take `currency` out",

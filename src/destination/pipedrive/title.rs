@@ -1,8 +1,7 @@
 //! The title of a lead or deal: a text with the lead's fields in braces. Pure.
 
-use serde_json::Value;
-
-use super::field::Field;
+use crate::destination::field::{Field, HINT};
+use crate::lead::Lead;
 
 /// The longest title, in characters: that of Pipedrive's text fields.
 const LONGEST: usize = 255;
@@ -31,7 +30,8 @@ impl Title {
         let mut rest = text;
         while let Some((before, behind)) = rest.split_once('{') {
             let (name, behind) = behind.split_once('}').ok_or_else(unpaired)?;
-            parts.extend([Part::Text(before.to_owned()), Part::Field(Field::parse(name)?)]);
+            let field = Field::parse(name).map_err(|message| (message, HINT.to_owned()))?;
+            parts.extend([Part::Text(before.to_owned()), Part::Field(field)]);
             rest = behind;
         }
         parts.push(Part::Text(rest.to_owned()));
@@ -44,14 +44,14 @@ impl Title {
         Ok(Self(parts))
     }
 
-    /// The title of this lead (its JSON): one line, never empty, the same on every attempt.
-    pub(super) fn fill(&self, lead: &Value) -> String {
+    /// The title of this lead: one line, never empty, the same on every attempt.
+    pub(super) fn fill(&self, lead: &Lead) -> String {
         let parts = self.0.iter().map(|part| match part {
             Part::Text(text) => text.clone(),
-            Part::Field(field) => field.text(lead),
+            Part::Field(field) => field.of(lead).unwrap_or_default(),
         });
         let whole = line(&parts.collect::<String>());
-        if whole.is_empty() { line(&super::field::text(&lead["email"])) } else { whole }
+        if whole.is_empty() { line(lead.submitted.email.as_str()) } else { whole }
     }
 }
 
@@ -67,18 +67,21 @@ fn line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn fields_are_filled_in_and_what_is_no_field_is_told() {
-        let lead = json!({"name": "Ada\nLovelace", "email": "a@b.c", "form_data": {"n": 3}});
-        let fill = |text: &str| Title::parse(text).unwrap().fill(&lead);
-        assert_eq!(fill("New: {name}, {form_data.n} {phone}"), "New: Ada Lovelace, 3");
-        assert_eq!(fill("{phone}"), "a@b.c", "a title is never empty");
-        assert_eq!(fill(&"x".repeat(300)).chars().count(), 255);
-        for wrong in ["", " ", "{name", "name}", "{nam}", "{}", "{{name}}"] {
+    fn what_is_no_field_is_told() {
+        for fine in ["{name} ({form_name})", "New lead", "{form_data.a.b}: {source.utm_source}"] {
+            assert!(Title::parse(fine).is_ok(), "{fine}");
+        }
+        for wrong in ["", " ", "{name", "name}", "{nam}", "{}", "{{name}}", "}{"] {
             assert!(Title::parse(wrong).is_err(), "{wrong}");
         }
         assert!(Title::parse("{nam}").unwrap_err().0.contains("no field `nam`"));
+    }
+
+    #[test]
+    fn a_title_is_one_line_of_a_length_that_fits() {
+        assert_eq!(line(" Ada\n\tLovelace "), "Ada Lovelace");
+        assert_eq!(line(&"x".repeat(300)).chars().count(), LONGEST);
     }
 }

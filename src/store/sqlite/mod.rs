@@ -3,6 +3,7 @@
 
 mod read;
 mod schema;
+mod story;
 mod write;
 mod writer;
 
@@ -16,7 +17,8 @@ use tokio::time::Instant;
 
 use self::writer::Writer;
 use super::{
-    Accepted, ClaimRequest, DeliveryFilter, DeliveryRecord, LeadFilter, LeadRecord, Settle, Store, StoreError,
+    Accepted, ClaimRequest, DeliveryFilter, DeliveryRecord, LeadFilter, LeadRecord, Settle, Store,
+    StoreError, Unshown,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::delivery::{Claim, Entry, State};
@@ -179,6 +181,14 @@ impl Store for Sqlite {
 
     async fn counts(&self) -> Result<Vec<(DestinationName, State, u64)>, StoreError> {
         self.read(read::counts).await
+    }
+
+    async fn unshown(&self, limit: u32) -> Result<Vec<Unshown>, StoreError> {
+        self.read(move |db| story::unshown(db, limit)).await
+    }
+
+    async fn shown(&self, told: Vec<Unshown>) -> Result<(), StoreError> {
+        self.writer.run(move |db| story::shown(db, &told)).await
     }
 
     async fn keep(&self, name: &'static str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {

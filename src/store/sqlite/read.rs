@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::failed;
 use super::write::from_json;
 use crate::clock::Timestamp;
-use crate::delivery::{Attempt, AttemptOutcome, State};
+use crate::delivery::{Attempt, AttemptOutcome, Kind, State};
 use crate::id::{DeliveryId, DestinationName};
 use crate::store::{DeliveryFilter, DeliveryRecord, LeadFilter, LeadRecord, StoreError};
 
@@ -153,6 +153,7 @@ struct Found {
     attempts: u32,
     receipt: Option<String>,
     received_at: i64,
+    kind: String,
 }
 
 fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
@@ -165,6 +166,7 @@ fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
         attempts: row.get(5)?,
         receipt: row.get(6)?,
         received_at: row.get(7)?,
+        kind: row.get(8)?,
     })
 }
 
@@ -172,19 +174,21 @@ pub(super) fn deliveries(
     db: &Connection,
     filter: &DeliveryFilter,
 ) -> Result<Vec<DeliveryRecord>, StoreError> {
+    // Told apart, so that one lead is found by its index.
+    let which = if filter.lead.is_some() { "l.id = ?1" } else { "?1 IS NULL" };
     let mut select = db
-        .prepare_cached(
-            "SELECT d.lead, l.id, d.destination, d.state, d.due_at, d.attempts, d.receipt, l.received_at
+        .prepare_cached(&format!(
+            "SELECT d.lead, l.id, d.destination, d.state, d.due_at, d.attempts, d.receipt, l.received_at, d.kind
              FROM leads l JOIN deliveries d ON d.lead = l.seq
-             WHERE (?1 IS NULL OR l.id = ?1) AND (?2 IS NULL OR d.state = ?2)
+             WHERE {which} AND (?2 IS NULL OR d.state = ?2)
                AND (?3 IS NULL OR d.destination = ?3) AND (?4 IS NULL OR l.form_name = ?4)
                AND (?5 IS NULL OR l.received_at >= ?5) AND (?6 IS NULL OR l.received_at < ?6)
                AND (?7 IS NULL OR instr(lower((
                     SELECT a.code || ' ' || a.detail FROM attempts a
                     WHERE a.lead = d.lead AND a.destination = d.destination
                     ORDER BY a.number DESC LIMIT 1)), lower(?7)) > 0)
-             ORDER BY l.seq DESC, d.destination LIMIT ?8",
-        )
+             ORDER BY l.seq DESC, d.destination LIMIT ?8"
+        ))
         .map_err(failed)?;
     let values = params![
         filter.lead.map(|lead| lead.to_string()),
@@ -203,6 +207,7 @@ pub(super) fn deliveries(
 fn record(db: &Connection, row: &Found) -> Result<DeliveryRecord, StoreError> {
     Ok(DeliveryRecord {
         id: DeliveryId { lead: parsed(&row.lead)?, destination: parsed(&row.destination)? },
+        kind: Kind::from_word(&row.kind).unwrap_or(Kind::Crm),
         state: parsed(&row.state)?,
         due_at: row.due_at.map(time),
         attempts: row.attempts,

@@ -16,6 +16,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../../migrations/sqlite/0002_what_waits_for_a_person.sql"),
     ),
     ("0003_steps_and_memory", include_str!("../../../migrations/sqlite/0003_steps_and_memory.sql")),
+    ("0004_story", include_str!("../../../migrations/sqlite/0004_story.sql")),
 ];
 
 /// How many prepared statements a connection keeps.

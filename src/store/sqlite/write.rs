@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use tokio::time::Instant;
 
-use super::{failed, read};
+use super::{failed, read, story};
 use crate::clock::Timestamp;
 use crate::delivery::{Birth, Claim, Entry, LONGEST_WAIT, Planned, Settlement, State};
 use crate::id::{DeliveryId, DestinationName, LeadId};
@@ -92,9 +92,9 @@ pub(super) fn accept(
 /// Statements that insert one, two … deliveries at once: stepping a statement costs more than a row.
 static INSERTS: LazyLock<[String; 8]> = LazyLock::new(|| {
     std::array::from_fn(|index| {
-        let rows = vec!["(?, ?, ?, ?, ?, ?, ?)"; index + 1].join(", ");
+        let rows = vec!["(?, ?, ?, ?, ?, ?, ?, ?)"; index + 1].join(", ");
         format!(
-            "INSERT INTO deliveries (lead, destination, state, due_at, attempts, open_since, receipt) VALUES {rows}"
+            "INSERT INTO deliveries (lead, destination, kind, state, due_at, attempts, open_since, receipt) VALUES {rows}"
         )
     })
 });
@@ -111,8 +111,9 @@ fn insert_deliveries(db: &Connection, seq: i64, some: &[Planned], now: i64) -> R
             Birth::Withheld => ("withheld", None, 0, None, None),
             Birth::Delivered(receipt) => ("delivered", None, 0, None, Some(to_json(receipt)?)),
         };
-        let values: [&dyn ToSql; 7] =
-            [&seq, &planned.destination.as_str(), &state, &due_at, &attempts, &open_since, &receipt];
+        let (destination, kind) = (planned.destination.as_str(), planned.kind.as_str());
+        let values: [&dyn ToSql; 8] =
+            [&seq, &destination, &kind, &state, &due_at, &attempts, &open_since, &receipt];
         for value in values {
             column += 1;
             insert.raw_bind_parameter(column, value).map_err(failed)?;
@@ -140,6 +141,7 @@ fn join(db: &Connection, entry: &Entry) -> Result<Accepted, StoreError> {
                  WHERE {THIS} AND state IN ('pending', 'dead', 'cancelled')"
             );
             change(db, &sql, params![id, planned.destination.as_str(), to_json(receipt)?])?;
+            story::delivery_arrived(db, &id)?;
         }
     }
     Ok(Accepted::Repeat)
@@ -289,6 +291,12 @@ pub(super) fn settle(db: &Connection, settle: &Settle, now: i64) -> Result<bool,
             ],
         )?,
     };
+    if changed == 1 {
+        if matches!(settlement, Settlement::Delivered(_)) {
+            story::delivery_arrived(db, &id)?;
+        }
+        story::delivery_changed(db, &id, destination)?;
+    }
     Ok(changed == 1)
 }
 
@@ -326,7 +334,9 @@ pub(super) fn replay(db: &Connection, deliveries: &[DeliveryId], now: i64) -> Re
     );
     deliveries.iter().try_fold(0, |count, delivery| {
         let id = delivery.lead.to_string();
-        Ok(count + change(db, &sql, params![id, delivery.destination.as_str(), now])?)
+        let changed = change(db, &sql, params![id, delivery.destination.as_str(), now])?;
+        story::delivery_changed(db, &id, delivery.destination.as_str())?;
+        Ok(count + changed)
     })
 }
 
@@ -337,7 +347,9 @@ pub(super) fn cancel(db: &Connection, deliveries: &[DeliveryId]) -> Result<u64, 
     );
     deliveries.iter().try_fold(0, |count, delivery| {
         let id = delivery.lead.to_string();
-        Ok(count + change(db, &sql, params![id, delivery.destination.as_str()])?)
+        let changed = change(db, &sql, params![id, delivery.destination.as_str()])?;
+        story::delivery_changed(db, &id, delivery.destination.as_str())?;
+        Ok(count + changed)
     })
 }
 
@@ -413,7 +425,7 @@ pub(super) fn keep(db: &Connection, name: &str, fresh: &[u8]) -> Result<Vec<u8>,
     db.query_row("SELECT value FROM kept WHERE name = ?1", [name], |row| row.get(0)).map_err(failed)
 }
 
-fn change(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<u64, StoreError> {
+pub(super) fn change(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<u64, StoreError> {
     let changed =
         db.prepare_cached(sql).and_then(|mut statement| statement.execute(values)).map_err(failed)?;
     Ok(changed as u64)

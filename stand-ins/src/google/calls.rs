@@ -344,7 +344,8 @@ impl Book {
             self.tabs.push(tab);
             return Ok(reply);
         }
-        let sheet_id = what["sheetId"].as_i64().or_else(|| what["start"]["sheetId"].as_i64()).unwrap_or(0);
+        let places = [&what["sheetId"], &what["start"]["sheetId"], &what["properties"]["sheetId"]];
+        let sheet_id = places.into_iter().find_map(Value::as_i64).unwrap_or(0);
         let tab = self
             .tabs
             .iter()
@@ -352,6 +353,10 @@ impl Book {
             .ok_or_else(|| format!("No grid with id: {sheet_id}"))?;
         let number = |value: &Value| usize::try_from(value.as_u64().unwrap_or(0)).unwrap_or(0);
         match name {
+            "updateSheetProperties" if what["fields"] == "title" => {
+                let title = what["properties"]["title"].as_str().unwrap_or_default();
+                self.tabs[tab].title = title.to_owned();
+            }
             "appendDimension" => {
                 let (mut rows, mut columns) = (self.tabs[tab].row_count, self.tabs[tab].column_count);
                 match what["dimension"].as_str() {

@@ -163,6 +163,11 @@ impl Tab {
         rows.sort_by_cached_key(|row| row.get(column).map(|cell| shown(cell, false).to_string()));
     }
 
+    /// A person turns the rows below the header upside down.
+    pub fn turn(&mut self) {
+        self.cells.get_mut(1..).unwrap_or_default().reverse();
+    }
+
     /// A person puts an empty column before this one.
     pub fn insert_column(&mut self, column: usize) {
         self.column_count += 1;

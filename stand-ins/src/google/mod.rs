@@ -61,6 +61,8 @@ pub enum Fault {
     Late,
     /// 200, but one row fewer was written than was sent, as under a filter.
     LoseRow,
+    /// A person turns the rows below the header of every tab upside down, and then it is done.
+    TurnFirst,
     /// Answered after this long.
     Slow(Duration),
 }
@@ -118,6 +120,7 @@ struct State {
     reads: VecDeque<Instant>,
     writes: VecDeque<Instant>,
     is_shared: bool,
+    is_writable: bool,
     latency: Duration,
 }
 
@@ -128,6 +131,8 @@ pub enum On {
     Reads,
     /// `values.append`.
     Appends,
+    /// Every other write.
+    Writes,
     /// Any call.
     Any,
 }
@@ -137,6 +142,7 @@ impl On {
         match self {
             Self::Reads => kind == Kind::Read,
             Self::Appends => kind == Kind::Append,
+            Self::Writes => kind == Kind::Write,
             Self::Any => true,
         }
     }
@@ -159,6 +165,7 @@ impl Google {
             reads: VecDeque::new(),
             writes: VecDeque::new(),
             is_shared: true,
+            is_writable: true,
             latency: Duration::ZERO,
         };
         let shared = Arc::new(Shared {
@@ -244,6 +251,11 @@ impl Google {
     /// The owner takes the account off the sheet.
     pub fn unshare(&self) {
         self.state().is_shared = false;
+    }
+
+    /// The owner lets the account read the sheet, and no more.
+    pub fn let_read_alone(&self) {
+        self.state().is_writable = false;
     }
 
     /// A tab's cells as a person sees them, trailing emptiness left out.
@@ -401,6 +413,9 @@ fn met(shared: &Shared, authorization: Option<&str>, id: &str, mut call: Call, f
     {
         values.pop();
     }
+    if let Some(Fault::TurnFirst) = fault {
+        state.book.tabs.iter_mut().for_each(Tab::turn);
+    }
     let done = match state.book.apply(&call) {
         Ok(done) => done,
         Err(refusal) => return refused(refusal),
@@ -432,7 +447,7 @@ impl State {
         if id != self.book.id {
             return Err(refusal(404, message(404)));
         }
-        if !self.is_shared {
+        if !self.is_shared || (kind != Kind::Read && !self.is_writable) {
             return Err(refusal(403, message(403)));
         }
         let Some((reads, writes)) = self.quota else { return Ok(()) };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lead_intake::clock::{Clock, Timestamp};
 use lead_intake::delivery::{
-    Attempt, AttemptOutcome, Birth, Claim, Entry, Planned, Receipt, Settlement, State,
+    Attempt, AttemptOutcome, Birth, Claim, Entry, Kind, Planned, Receipt, Settlement, State,
 };
 use lead_intake::id::{DeliveryId, LeadId};
 use lead_intake::lead::Lead;
@@ -38,7 +38,7 @@ fn lead() -> Arc<Lead> {
 }
 
 fn entry(lead: &Arc<Lead>, birth: Birth) -> Arc<Entry> {
-    let planned = Planned { destination: "crm".parse().unwrap(), crm: true, birth };
+    let planned = Planned { destination: "crm".parse().unwrap(), kind: Kind::Crm, birth };
     Arc::new(Entry { lead: Arc::clone(lead), digest: lead.submitted.digest(), deliveries: vec![planned] })
 }
 

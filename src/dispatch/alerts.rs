@@ -1,0 +1,136 @@
+//! Tells the operators when a destination parks, and when it works again: one mail each, and no more than
+//! one that it parked in six hours.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::clock::{Clock, Timestamp, until};
+use crate::destination::Messenger;
+use crate::id::DestinationName;
+use crate::report::Chain;
+use crate::store::{Store, StoreError};
+
+/// The least time between two mails that one destination has parked.
+const APART: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// How long to wait before a mail is tried again, for each try.
+const AGAIN: [Duration; 6] = [
+    Duration::from_secs(1),
+    Duration::from_secs(30),
+    Duration::from_secs(2 * 60),
+    Duration::from_secs(10 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(60 * 60),
+];
+
+/// What the store remembers a mail under: when it was sent, and whether it has still to be taken back.
+const SENT_AT: &str = "operators told at";
+const IS_OPEN: &str = "operators wait for";
+
+/// What has happened to a destination.
+#[derive(Debug)]
+pub struct Alert {
+    destination: DestinationName,
+    /// Why it parked; `None`: it works again.
+    why: Option<String>,
+    at: Timestamp,
+}
+
+/// Where lanes say what has happened. Nobody need listen.
+#[derive(Clone, Debug, Default)]
+pub struct Alerts(Option<UnboundedSender<Alert>>);
+
+impl Alerts {
+    /// Somebody listens.
+    pub fn heard() -> (Self, UnboundedReceiver<Alert>) {
+        let (say, hear) = unbounded_channel();
+        (Self(Some(say)), hear)
+    }
+
+    pub(super) fn say(&self, destination: &DestinationName, why: Option<String>, at: Timestamp) {
+        if let Some(say) = &self.0 {
+            // The listener is gone only at the end of the process.
+            let _ = say.send(Alert { destination: destination.clone(), why, at });
+        }
+    }
+}
+
+/// Who turns alerts into mails.
+pub struct Operators {
+    /// How they are told.
+    pub messenger: Arc<dyn Messenger>,
+    /// Where is kept who was told when: a restart forgets nothing.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Clock,
+    /// No further mails from here on.
+    pub stop: CancellationToken,
+}
+
+impl Operators {
+    /// Tells until the stop.
+    pub async fn run(self, mut alerts: UnboundedReceiver<Alert>) {
+        loop {
+            let alert = tokio::select! {
+                () = self.stop.cancelled() => return,
+                alert = alerts.recv() => alert,
+            };
+            let Some(alert) = alert else { return };
+            let mut told = self.tell(&alert).await;
+            for wait in AGAIN {
+                let Err(why) = &told else { break };
+                warn!(destination = %alert.destination, why, "the operators are not told yet");
+                tokio::select! {
+                    () = self.stop.cancelled() => return,
+                    () = tokio::time::sleep(wait) => told = self.tell(&alert).await,
+                }
+            }
+        }
+    }
+
+    /// Sends the mail that the alert is worth, if any.
+    async fn tell(&self, alert: &Alert) -> Result<(), String> {
+        let Alert { destination: name, why, at } = alert;
+        let stored = |error: StoreError| Chain(&error).to_string();
+        let Some(why) = why else {
+            if self.store.recall(name, IS_OPEN).await.map_err(stored)?.is_none() {
+                return Ok(());
+            }
+            let subject = format!("{name} works again");
+            let text = format!(
+                "The destination `{name}` has worked again since {at}. What waited for it is being delivered."
+            );
+            self.send(alert, "back", &subject, &text).await?;
+            return self.store.remember(name, IS_OPEN, "").await.map_err(stored);
+        };
+        let before = self.store.recall(name, SENT_AT).await.map_err(stored)?;
+        let before = before.and_then(|at| at.parse::<Timestamp>().ok());
+        let now = self.clock.now();
+        if before.is_some_and(|before| until(before, now) < APART) {
+            info!(destination = %name, "the operators were told less than six hours ago");
+            return Ok(());
+        }
+        let subject = format!("{name} has stopped: somebody must act");
+        let text = format!(
+            "The destination `{name}` has taken no leads since {at}.\n\n{why}\n\n\
+             Nothing is lost: its deliveries wait, cost nothing, and are sent when it is mended. It is tried \
+             from time to time with one of them.\n\n\
+             `lead-intake check --online` says more, and `lead-intake deliveries list --destination {name} \
+             --state pending` what waits. You are told when it works again."
+        );
+        self.send(alert, "parked", &subject, &text).await?;
+        self.store.remember(name, IS_OPEN, "yes").await.map_err(stored)?;
+        self.store.remember(name, SENT_AT, &now.to_string()).await.map_err(stored)
+    }
+
+    async fn send(&self, alert: &Alert, what: &str, subject: &str, text: &str) -> Result<(), String> {
+        let id = format!("{}_{what}_{}", alert.destination, alert.at.as_second());
+        self.messenger.tell(&id, subject, text).await.map_err(|error| error.code)?;
+        info!(destination = %alert.destination, what, "the operators were told");
+        Ok(())
+    }
+}

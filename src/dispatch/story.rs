@@ -1,0 +1,187 @@
+//! Brings what becomes of leads onto the boards that people read, and brings back what they ask for there.
+//!
+//! The store says what is not shown yet, so a crash or an outage of a board only delays it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{Lanes, Surroundings};
+use crate::delivery::{AttemptOutcome, DeliveryError, Kind, State};
+use crate::destination::{Board, Failing, Wish};
+use crate::id::LeadId;
+use crate::report::Chain;
+use crate::store::{DeliveryRecord, LeadRecord, StoreError, Unshown};
+
+/// How many changes are shown at once.
+const BATCH: u32 = 500;
+
+/// How long changes are collected before they are shown together.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// The longest that nobody asks the store: another process may have settled something.
+const POLL: Duration = Duration::from_secs(15);
+
+/// How long to wait after a board failed, at first and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// The story's teller.
+pub struct Story {
+    boards: Vec<Arc<dyn Board>>,
+    lanes: Lanes,
+    around: Surroundings,
+    listen_every: Duration,
+}
+
+/// Why a round ended early.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("the store could not be asked")]
+    Store(#[from] StoreError),
+    #[error("the board could not be written: {0}")]
+    Board(#[from] DeliveryError),
+}
+
+impl Story {
+    /// The story of these lanes, told on these boards.
+    pub fn new(boards: Vec<Arc<dyn Board>>, lanes: Lanes, around: Surroundings) -> Self {
+        let listen_every = boards.iter().map(|board| board.listen_every()).min().unwrap_or(POLL);
+        Self { boards, lanes, around, listen_every }
+    }
+
+    /// Tells until the stop. Spawned once.
+    pub async fn run(self) {
+        let (mut again, longest) = AGAIN;
+        let mut listen_at = Instant::now() + self.listen_every;
+        while !self.around.stop.is_cancelled() {
+            let nap = match self.round(&mut listen_at).await {
+                Ok(is_all) => {
+                    again = AGAIN.0;
+                    if is_all {
+                        POLL.min(listen_at.saturating_duration_since(Instant::now()))
+                    } else {
+                        GATHER
+                    }
+                }
+                Err(trouble) => {
+                    warn!(error = %Chain(&trouble), "the sheet does not tell the latest yet");
+                    let nap = again;
+                    again = (again * 2).min(longest);
+                    self.pause(nap, false).await;
+                    continue;
+                }
+            };
+            if self.pause(nap, true).await {
+                // Neighbours of what has just settled join it.
+                self.pause(GATHER, false).await;
+            }
+        }
+    }
+
+    /// Waits; `true` when something was settled meanwhile.
+    async fn pause(&self, nap: Duration, listens: bool) -> bool {
+        tokio::select! {
+            () = self.around.stop.cancelled() => false,
+            () = self.around.settled.notified(), if listens => true,
+            () = tokio::time::sleep(nap) => false,
+        }
+    }
+
+    /// Shows what is not shown, and hears what is wished when it is time. `true`: that was all.
+    async fn round(&self, listen_at: &mut Instant) -> Result<bool, Trouble> {
+        if *listen_at <= Instant::now() {
+            *listen_at = Instant::now() + self.listen_every;
+            self.hear().await?;
+        }
+        let unshown = self.around.store.unshown(BATCH).await?;
+        if unshown.is_empty() {
+            return Ok(true);
+        }
+        let is_all = unshown.len() < BATCH as usize;
+        let (synced, failing) = self.news(&unshown).await?;
+        for board in &self.boards {
+            board.show(&synced, &failing).await?;
+        }
+        self.around.store.shown(unshown).await?;
+        Ok(is_all)
+    }
+
+    /// What the changes come to, by what the store says now.
+    async fn news(&self, unshown: &[Unshown]) -> Result<(Vec<(LeadId, bool)>, Vec<Failing>), StoreError> {
+        let mut leads: BTreeMap<LeadId, Option<LeadRecord>> = BTreeMap::new();
+        let (mut synced, mut failing) = (Vec::new(), Vec::new());
+        for Unshown { lead: id, destination, .. } in unshown {
+            if !leads.contains_key(id) {
+                leads.insert(*id, self.around.store.lead(*id).await?);
+            }
+            let Some(Some(record)) = leads.get(id) else { continue };
+            match destination {
+                None => synced.push((*id, is_synced(record))),
+                Some(name) => failing.extend(
+                    record
+                        .deliveries
+                        .iter()
+                        .find(|delivery| delivery.id.destination == *name)
+                        .map(|delivery| self.failing(record, delivery)),
+                ),
+            }
+        }
+        Ok((synced, failing))
+    }
+
+    fn failing(&self, record: &LeadRecord, delivery: &DeliveryRecord) -> Failing {
+        let failed = |it: &&crate::delivery::Attempt| it.outcome != AttemptOutcome::Delivered;
+        let last_failure = delivery.history.iter().rev().find(failed);
+        let lane = self.lanes.get(&delivery.id.destination);
+        Failing {
+            id: delivery.id.clone(),
+            type_name: lane.map(|lane| lane.nature().type_name.to_owned()).unwrap_or_default(),
+            error: last_failure.map(|it| format!("{}: {}", it.code, it.detail)).unwrap_or_default(),
+            attempts: delivery.history.len().to_string(),
+            last_attempt: delivery.history.last().map(|it| it.finished_at.to_string()).unwrap_or_default(),
+            next_retry: delivery.due_at.map(|due| due.to_string()).unwrap_or_default(),
+            state: match delivery.state {
+                State::Pending => "retrying".to_owned(),
+                state => state.to_string(),
+            },
+            payload: serde_json::to_string(record.lead.as_ref()).unwrap_or_default(),
+        }
+    }
+
+    /// Reads what people wrote beside failing deliveries; `retry` is done.
+    async fn hear(&self) -> Result<(), Trouble> {
+        for board in &self.boards {
+            let mut answers = Vec::new();
+            for wish in board.wishes().await? {
+                if !wish.action.trim().eq_ignore_ascii_case("retry") {
+                    continue;
+                }
+                let replayed = self.around.store.replay(std::slice::from_ref(&wish.id)).await?;
+                let now = self.around.clock.now();
+                let action = if replayed == 1 {
+                    info!(delivery = %wish.id, "replayed: asked for in the sheet");
+                    format!("retried {now}")
+                } else {
+                    format!("nothing to retry at {now}: it is not a dead letter")
+                };
+                if let Some(lane) = self.lanes.get(&wish.id.destination) {
+                    lane.wake();
+                }
+                answers.push(Wish { action, ..wish });
+            }
+            if !answers.is_empty() {
+                board.answer(&answers).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether every CRM and webhook has the lead.
+fn is_synced(record: &LeadRecord) -> bool {
+    let mut crms = record.deliveries.iter().filter(|delivery| delivery.kind == Kind::Crm).peekable();
+    crms.peek().is_some() && crms.all(|delivery| delivery.state == State::Delivered)
+}

@@ -1,0 +1,82 @@
+//! Who hears that a destination has stopped, and that it works again.
+
+use serde_json::json;
+use stand_ins::hook::{Fault, Hook};
+use stand_ins::smtp::{Mail, Mode, Smtp, Stage, What};
+
+use crate::support::{Service, ada, soon};
+
+async fn service(smtp: &Smtp, hook: &Hook, more: &[(&str, &str)]) -> Service {
+    let (mail, crm) = (smtp.url(), hook.url());
+    let mut variables = vec![
+        ("SMTP_URL", mail.as_str()),
+        ("EMAIL_FROM", "Example Ltd <hello@forms.example.com>"),
+        ("EMAIL_NOTIFY_TO", "sales@example.com"),
+        ("CRM_WEBHOOK_URL", crm.as_str()),
+        ("LEAD_INTAKE__DESTINATIONS__CRM__RETRY", "1ms, 1ms, 1ms"),
+        ("LEAD_INTAKE__DESTINATIONS__CRM__PROBE", "1ms"),
+    ];
+    variables.extend(more);
+    Service::start(&variables).await
+}
+
+fn ours(mails: &[Mail]) -> Vec<&Mail> {
+    let is_ours = |mail: &&Mail| mail.header("subject").is_some_and(|it| it.starts_with("lead-intake: "));
+    mails.iter().filter(is_ours).collect()
+}
+
+#[tokio::test]
+async fn operators_get_one_mail_when_a_destination_parks_and_one_when_it_recovers() {
+    let (smtp, hook) = (Smtp::start(Mode::Plain).await, Hook::start().await);
+    let to = ("LEAD_INTAKE__OPERATOR__MAIL_TO", "ops@example.com, night@example.com");
+    let mut service = service(&smtp, &hook, &[to]).await;
+    // The first try of the mail fails: it is tried again.
+    hook.script().always(Fault::status(401));
+    let id = service.accepted(&ada()).await;
+    let mails = soon(smtp.until(|mails| ours(mails).len() == 1)).await;
+    let parked = ours(&mails)[0];
+    assert_eq!(parked.recipients, ["night@example.com", "ops@example.com"]);
+    assert_eq!(parked.header("subject").unwrap(), "lead-intake: crm has stopped: somebody must act");
+    assert_eq!(parked.header("auto-submitted").unwrap(), "auto-generated");
+    let text = parked.part("text/plain").unwrap();
+    assert!(
+        text.contains("401 Unauthorized: check its secret and headers") && text.contains("Nothing is lost"),
+        "{text}"
+    );
+    assert!(parked.wrong.is_empty(), "{:?}", parked.wrong);
+
+    hook.script().mend();
+    service.until_state(&id, "crm", "delivered").await;
+    let mails = soon(smtp.until(|mails| ours(mails).len() == 2)).await;
+    assert_eq!(ours(&mails)[1].header("subject").unwrap(), "lead-intake: crm works again");
+
+    // Again, and after a restart: less than six hours later nobody is told.
+    let folder = std::sync::Arc::clone(&service.folder);
+    for restarted in [false, true] {
+        if restarted {
+            assert_eq!(service.terminate().await, 0);
+            let database = format!("sqlite://{}", folder.path().join("data/lead-intake.db").display());
+            service = self::service(&smtp, &hook, &[to, ("DATABASE_URL", &database)]).await;
+        }
+        hook.script().next(Fault::status(403));
+        let id = service.accepted(&ada()).await;
+        service.until_logged("the operators were told less than six hours ago").await;
+        service.until_state(&id, "crm", "delivered").await;
+        service.until_logged("destination recovered").await;
+    }
+    assert_eq!(ours(&smtp.mails()).len(), 2);
+}
+
+#[tokio::test]
+async fn without_a_word_the_team_is_told_and_a_mail_that_fails_is_tried_again() {
+    let (smtp, hook) = (Smtp::start(Mode::Plain).await, Hook::start().await);
+    let service = service(&smtp, &hook, &[("LEAD_INTAKE__DESTINATIONS__NOTIFICATION__FORMS", "other")]).await;
+    let mut lead = ada();
+    lead["email"] = json!("noreply@example.com");
+    hook.script().always(Fault::status(410));
+    smtp.next(Stage::Dot, What::Say("451 4.3.0 later"));
+    service.accepted(&lead).await;
+    service.until_logged("the operators are not told yet").await;
+    let mails = soon(smtp.until(|mails| ours(mails).len() == 1)).await;
+    assert_eq!(ours(&mails)[0].recipients, ["sales@example.com"]);
+}
