@@ -180,14 +180,21 @@ impl Client {
         if fault::says_too_many(&reply) {
             let in_a_row = self.streak.refused(began);
             let rest = super::pace::rest(&reply, in_a_row, moment.wall(), fastrand::f64());
-            self.api.rest(rest.all);
-            return Err(rest.error());
+            return Err(self.resting(rest.error()));
         }
         self.streak.answered();
         if let Some(rest) = super::pace::used_up(&reply) {
             self.api.rest(rest);
         }
-        fault::judge(reply, asked, &self.named)
+        fault::judge(reply, asked, &self.named).map_err(|error| self.resting(error))
+    }
+
+    /// What holds the lane also holds the calls of the attempts that are under way.
+    fn resting(&self, error: DeliveryError) -> DeliveryError {
+        if let Some(hold) = error.hold_lane {
+            self.api.rest(hold);
+        }
+        error
     }
 }
 

@@ -50,6 +50,10 @@ impl Pipedrive {
             }
             ("GET", ["v2", "personFields"]) => fields(call, &[PERSON_TEXT, PERSON_NUMBER]),
             ("GET", ["v2", "dealFields"]) => fields(call, &[DEAL_TEXT, DEAL_NUMBER]),
+            ("GET", ["v1", "persons", ..]) if self.old_persons => fine(200, &json!(self.persons)),
+            (_, ["v1", "persons" | "deals" | "itemSearch" | "pipelines" | "stages", ..]) => {
+                refuse(410, "this endpoint is no longer available")
+            }
             _ => refuse(404, "unknown method"),
         }
     }

@@ -54,6 +54,8 @@ pub struct Pipedrive {
     pub tokens: u64,
     /// What is left of the burst; `None`: more than is ever asked for.
     pub burst: Option<u64>,
+    /// Whether version 1's persons still answer, long after their end.
+    pub old_persons: bool,
     /// Whether answers tell of the budgets.
     pub tells: bool,
     next_id: u64,
@@ -71,6 +73,7 @@ impl Default for Pipedrive {
             search_lags: false,
             tokens: 30_000,
             burst: None,
+            old_persons: false,
             tells: true,
             next_id: 1,
         }
