@@ -12,7 +12,7 @@ use super::tree::{Node, Value};
 use super::typed::fields_of;
 use crate::destination::registry::{Parsed, TYPES};
 use crate::destination::{LaneSettings, SettingProblem, Start};
-use crate::destination::{email, google_sheets, hubspot, webhook};
+use crate::destination::{email, google_sheets, hubspot, pipedrive, webhook};
 use crate::id::DestinationName;
 
 /// A destination as it is configured.
@@ -159,6 +159,9 @@ impl Reader<'_> {
             "hubspot" => self.parse::<hubspot::Settings, _>(problems, |it| {
                 it.parse().map(|parsed| Parsed::HubSpot(Box::new(parsed)))
             }),
+            "pipedrive" => self.parse::<pipedrive::Settings, _>(problems, |it| {
+                it.parse().map(|parsed| Parsed::Pipedrive(Box::new(parsed)))
+            }),
             "webhook" => self.parse::<webhook::Settings, _>(problems, |it| {
                 it.parse().map(|parsed| Parsed::Webhook(Box::new(parsed)))
             }),
@@ -195,6 +198,7 @@ impl Reader<'_> {
 
     fn problem(&self, wrong: &SettingProblem) -> Problem {
         let place = self.whole.get(&Path::of(&wrong.key)).unwrap_or(&self.whole).place.clone();
-        Problem::new(self.at.join(&wrong.key), place, &wrong.message).hint(&wrong.hint)
+        let at = wrong.key.split('.').fold(self.at.clone(), |at, step| at.join(step));
+        Problem::new(at, place, &wrong.message).hint(&wrong.hint)
     }
 }

@@ -12,6 +12,7 @@ pub mod handoff;
 pub mod hubspot;
 pub mod messenger;
 pub mod notebook;
+pub mod pipedrive;
 pub mod registry;
 pub mod webhook;
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use super::{Board, Destination, FallbackHome, Nature, email, google_sheets, hubspot, webhook};
+use super::{Board, Destination, FallbackHome, Nature, email, google_sheets, hubspot, pipedrive, webhook};
 use crate::delivery::Kind;
 use crate::net::Net;
 
 /// The words that `type` may be.
-pub const TYPES: [&str; 4] = ["email", "google_sheets", "hubspot", "webhook"];
+pub const TYPES: [&str; 5] = ["email", "google_sheets", "hubspot", "pipedrive", "webhook"];
 
 /// The settings of a destination, believed.
 pub enum Parsed {
@@ -20,6 +20,8 @@ pub enum Parsed {
     GoogleSheets(Box<google_sheets::Parsed>),
     /// An account at HubSpot.
     HubSpot(Box<hubspot::Parsed>),
+    /// A company's Pipedrive.
+    Pipedrive(Box<pipedrive::Parsed>),
     /// A webhook.
     Webhook(Box<webhook::Parsed>),
 }
@@ -56,6 +58,7 @@ impl Parsed {
             Self::Email(_) => (Kind::Mail, "email"),
             Self::GoogleSheets(_) => (Kind::Sheet, "google_sheets"),
             Self::HubSpot(_) => (Kind::Crm, "hubspot"),
+            Self::Pipedrive(_) => (Kind::Crm, "pipedrive"),
             Self::Webhook(_) => (Kind::Crm, "webhook"),
         };
         Nature { kind, type_name }
@@ -74,6 +77,7 @@ impl Parsed {
                 }
             }
             Self::HubSpot(parsed) => Built::plain(hubspot::HubSpot::new(*parsed, &tools.net)),
+            Self::Pipedrive(parsed) => Built::plain(pipedrive::Pipedrive::new(*parsed, tools.net.clone())),
             Self::Webhook(parsed) => Built::plain(webhook::Webhook::new(*parsed, tools.net.clone())),
         }
     }

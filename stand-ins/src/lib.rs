@@ -10,6 +10,7 @@ pub mod google;
 pub mod hook;
 pub mod hubspot;
 pub mod mail_api;
+pub mod pipedrive;
 pub mod script;
 pub mod serve;
 pub mod smtp;

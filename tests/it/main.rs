@@ -11,6 +11,7 @@ mod destination_email;
 mod destination_google_sheets;
 mod destination_hubspot;
 mod destination_mail_api;
+mod destination_pipedrive;
 mod destination_webhook;
 mod fallback;
 mod machine;

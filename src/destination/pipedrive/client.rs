@@ -1,0 +1,221 @@
+//! The calls: one at a time, each judged, each no longer than Pipedrive is given.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::fault::{self, Asked, Named};
+use super::pace::Streak;
+use super::settings::Parsed;
+use crate::clock::{Timestamp, after};
+use crate::delivery::{DeliveryError, Fault};
+use crate::destination::api::{Api, Call, NoReply, Reply};
+use crate::net::Net;
+
+/// The longest that one call may take.
+pub(super) const LONGEST_CALL: Duration = Duration::from_secs(30);
+
+/// How many entries a page of a list has: the most that version 2 gives.
+const PAGE: &str = "500";
+
+/// How many entries a page of one of version 1's lists has.
+const OLD_PAGE: u64 = 100;
+
+/// Pipedrive's API.
+pub(super) struct Client {
+    api: Api,
+    streak: Streak,
+    named: Named,
+    settle: Duration,
+}
+
+/// When an attempt is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// The wall clock at its start.
+    pub(super) now: Timestamp,
+    /// The steady clock at its start.
+    pub(super) began: Instant,
+    /// When it must be over.
+    pub(super) deadline: Instant,
+}
+
+impl Moment {
+    /// The wall clock's time.
+    pub(super) fn wall(&self) -> Timestamp {
+        after(self.now, self.began.elapsed())
+    }
+
+    /// When a call that begins now must be over.
+    pub(super) fn call_ends(&self) -> Instant {
+        self.deadline.min(Instant::now() + LONGEST_CALL)
+    }
+}
+
+impl Client {
+    /// A client that calls through `net`.
+    pub(super) fn new(parsed: &Parsed, net: Net) -> Self {
+        // The settings were believed: such a token can stand in a header.
+        let api = Api::new(net, parsed.base_url.clone(), "x-api-token", parsed.token.expose())
+            .expect("a token is visible ASCII");
+        Self { api, streak: Streak::default(), named: Named::of(parsed), settle: parsed.settle }
+    }
+
+    /// Asks; nothing is changed.
+    pub(super) async fn read(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        moment: Moment,
+    ) -> Result<Value, DeliveryError> {
+        self.call(Call::get(path).with(query), Asked::Question, moment).await.map_err(|(_, error)| error)
+    }
+
+    /// Asks for one thing; `None`: it is not there, or no longer.
+    pub(super) async fn one(&self, path: &[&str], moment: Moment) -> Result<Option<Value>, DeliveryError> {
+        match self.call(Call::get(path), Asked::Question, moment).await {
+            Ok(mut answer) => {
+                let gone = answer["data"]["is_deleted"] == true;
+                Ok(Some(answer["data"].take()).filter(|data| data.is_object() && !gone))
+            }
+            // A gateway's page is not Pipedrive's word.
+            Err((Some(404), error)) if error.fault == Fault::Rejected => Ok(None),
+            Err((_, error)) => Err(error),
+        }
+    }
+
+    /// Creates something; its id.
+    pub(super) async fn create(
+        &self,
+        path: &[&str],
+        body: &Value,
+        moment: Moment,
+    ) -> Result<String, DeliveryError> {
+        let asked = Asked::Creation { settle: self.settle };
+        let call = Call::send(Method::POST, path, body);
+        let answer = self.call(call, asked, moment).await.map_err(|(_, error)| error)?;
+        match &answer["data"]["id"] {
+            Value::String(id) if !id.is_empty() => Ok(id.clone()),
+            Value::Number(id) => Ok(id.to_string()),
+            _ => Err(asked.unsure(
+                "pipedrive_no_id",
+                "Pipedrive said yes, but not what it created. That is looked for, and created if it is not there.",
+                Duration::ZERO,
+            )),
+        }
+    }
+
+    /// Everything in a list of version 2 (pages by cursor), until `take` has had enough.
+    pub(super) async fn list(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        moment: Moment,
+        mut take: impl FnMut(&Value),
+    ) -> Result<(), DeliveryError> {
+        let mut cursor = None::<String>;
+        loop {
+            let mut query = [query, &[("limit", PAGE)]].concat();
+            if let Some(cursor) = &cursor {
+                query.push(("cursor", cursor));
+            }
+            let answer = self.read(path, &query, moment).await?;
+            entries(&answer).for_each(&mut take);
+            let next = answer["additional_data"]["next_cursor"].as_str().filter(|next| !next.is_empty());
+            match next {
+                // The same place again would never end.
+                Some(next) if cursor.as_deref() != Some(next) => cursor = Some(next.to_owned()),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Everything in a list of version 1 (pages by number).
+    pub(super) async fn old_list(
+        &self,
+        path: &[&str],
+        (name, id): (&str, &str),
+        moment: Moment,
+        mut take: impl FnMut(&Value),
+    ) -> Result<(), DeliveryError> {
+        let mut start = 0;
+        loop {
+            let (from, most) = (start.to_string(), OLD_PAGE.to_string());
+            let answer = self.read(path, &[(name, id), ("start", &from), ("limit", &most)], moment).await?;
+            entries(&answer).for_each(&mut take);
+            let pages = &answer["additional_data"]["pagination"];
+            if pages["more_items_in_collection"] != true {
+                return Ok(());
+            }
+            start = pages["next_start"].as_u64().filter(|next| *next > start).unwrap_or(start + OLD_PAGE);
+        }
+    }
+
+    /// Makes a call and judges its answer; an error comes with the status, where there was one.
+    async fn call(
+        &self,
+        call: Call<'_>,
+        asked: Asked,
+        moment: Moment,
+    ) -> Result<Value, (Option<u16>, DeliveryError)> {
+        let began = Instant::now();
+        match self.api.call(call, moment.now, moment.call_ends()).await {
+            Ok(reply) => {
+                let status = reply.status.as_u16();
+                self.judge(reply, asked, moment, began).map_err(|error| (Some(status), error))
+            }
+            Err(no_reply) => Err((None, lost(no_reply, asked))),
+        }
+    }
+
+    fn judge(
+        &self,
+        reply: Reply,
+        asked: Asked,
+        moment: Moment,
+        began: Instant,
+    ) -> Result<Value, DeliveryError> {
+        if fault::says_too_many(&reply) {
+            let in_a_row = self.streak.refused(began);
+            let rest = super::pace::rest(&reply, in_a_row, moment.wall(), fastrand::f64());
+            return Err(self.resting(rest.error()));
+        }
+        self.streak.answered();
+        if let Some(rest) = super::pace::used_up(&reply) {
+            self.api.rest(rest);
+        }
+        fault::judge(reply, asked, &self.named).map_err(|error| self.resting(error))
+    }
+
+    /// What holds the lane also holds the calls of the attempts that are under way.
+    fn resting(&self, error: DeliveryError) -> DeliveryError {
+        if let Some(hold) = error.hold_lane {
+            self.api.rest(hold);
+        }
+        error
+    }
+}
+
+/// The entries of a list, whichever way it is wrapped.
+fn entries(answer: &Value) -> impl Iterator<Item = &Value> {
+    let data = &answer["data"];
+    data.as_array().or_else(|| data["items"].as_array()).into_iter().flatten()
+}
+
+/// Judges an answer that did not come.
+fn lost(no_reply: NoReply, asked: Asked) -> DeliveryError {
+    let mut error = no_reply.into_error("Pipedrive");
+    if let Fault::Unknown { look_after } = &mut error.fault {
+        match asked {
+            Asked::Creation { settle } => *look_after = settle,
+            Asked::Question => {
+                error.fault = Fault::Transient { retry_after: None };
+                "Pipedrive did not answer a question, which changes nothing there. It is asked again."
+                    .clone_into(&mut error.detail);
+            }
+        }
+    }
+    error
+}

@@ -1,0 +1,138 @@
+//! The first step: the person who has the address, found or made.
+//!
+//! Searches are dear (20 of a day's tokens; one look at a known person is 1), so person ids are remembered. A
+//! person that exists already is left as it is: people work on it.
+
+use std::time::Duration;
+
+use super::memory::{self, Memory, same};
+use super::{Pipedrive, Trip, bodies, too_early};
+use crate::clock::{Timestamp, after, until};
+use crate::delivery::{DeliveryError, Fault};
+
+/// The step's name.
+pub(super) const STEP: &str = "person";
+
+/// How much earlier than we sent it something may bear the time of: clocks differ.
+pub(super) const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+
+impl Pipedrive {
+    /// The person's id, and how many others have the address.
+    pub(super) async fn person(&self, trip: Trip<'_>) -> Result<(u64, usize), DeliveryError> {
+        let Trip { parcel, moment, .. } = trip;
+        let email = &parcel.lead.submitted.email;
+        let key = memory::key(email);
+        let Some(_turn) = self.turns.take(key.clone(), moment.deadline).await else {
+            return Err(DeliveryError::transient(
+                "same_address",
+                "Another lead of the same address was being delivered the whole time. It is tried again.",
+            ));
+        };
+        let memory = parcel.notebook.recall(&key).await?.as_deref().and_then(Memory::parse);
+        let saved = parcel.steps.get(STEP).and_then(|id| id.parse().ok());
+        let remembered = match memory {
+            Some(Memory::Person(id)) => Some(id),
+            _ => None,
+        };
+        if let Some(id) = saved.or(remembered) {
+            if self.client.one(&["api", "v2", "persons", &id.to_string()], moment).await?.is_some() {
+                if saved.is_none() {
+                    parcel.notebook.finish_step(STEP, &id.to_string()).await?;
+                }
+                return Ok((id, 0));
+            }
+            if remembered == Some(id) {
+                parcel.notebook.remember(&key, "").await?;
+            }
+        }
+        let unsure = match memory {
+            Some(Memory::Unsure { sent, look_after }) => {
+                let wait = until(moment.wall(), look_after);
+                if !wait.is_zero() {
+                    return Err(too_early(wait));
+                }
+                Some(sent)
+            }
+            _ => None,
+        };
+        let mut found = self.search(trip).await?;
+        if let (true, Some(sent)) = (found.is_empty(), unsure) {
+            found = self.listed_since(trip, sent).await?;
+        }
+        found.sort_unstable();
+        found.dedup();
+        let id = match found.first() {
+            Some(oldest) => *oldest,
+            None => self.create_person(trip, &key).await?,
+        };
+        parcel.notebook.finish_step(STEP, &id.to_string()).await?;
+        parcel.notebook.remember(&key, &Memory::Person(id).to_string()).await?;
+        Ok((id, found.len().saturating_sub(1)))
+    }
+
+    /// The persons that the search index shows with exactly this address.
+    async fn search(&self, trip: Trip<'_>) -> Result<Vec<u64>, DeliveryError> {
+        let email = trip.parcel.lead.submitted.email.as_str();
+        let query = [("term", email), ("fields", "email"), ("exact_match", "true")];
+        let (mut found, ours) = (Vec::new(), same(email));
+        self.client
+            .list(&["api", "v2", "persons", "search"], &query, trip.moment, |entry| {
+                let item = &entry["item"];
+                let emails = item["emails"].as_array().into_iter().flatten();
+                if emails.filter_map(|email| email.as_str()).any(|email| same(email) == ours) {
+                    found.extend(item["id"].as_u64());
+                }
+            })
+            .await?;
+        Ok(found)
+    }
+
+    /// The persons with the address that have changed since: this list is exact where the search index lags.
+    async fn listed_since(&self, trip: Trip<'_>, sent: Timestamp) -> Result<Vec<u64>, DeliveryError> {
+        // Fractions of a second are refused.
+        let second = sent.as_second() - i64::try_from(CLOCKS_DIFFER.as_secs()).unwrap_or_default();
+        let since = Timestamp::from_second(second).unwrap_or(sent).to_string();
+        let (mut found, ours) = (Vec::new(), same(trip.parcel.lead.submitted.email.as_str()));
+        self.client
+            .list(&["api", "v2", "persons"], &[("updated_since", &since)], trip.moment, |person| {
+                let emails = person["emails"].as_array().into_iter().flatten();
+                let has = emails.filter_map(|email| email["value"].as_str()).any(|email| same(email) == ours);
+                if has && person["is_deleted"] != true {
+                    found.extend(person["id"].as_u64());
+                }
+            })
+            .await?;
+        Ok(found)
+    }
+
+    /// Makes the person. That it may be there is remembered before the call, and taken back where Pipedrive
+    /// surely did not make it.
+    async fn create_person(&self, trip: Trip<'_>, key: &str) -> Result<u64, DeliveryError> {
+        let Trip { parcel, moment, .. } = trip;
+        let sent = moment.wall();
+        let longest = moment.call_ends().saturating_duration_since(tokio::time::Instant::now());
+        let unsure = Memory::Unsure { sent, look_after: after(sent, longest + self.parsed.settle) };
+        parcel.notebook.remember(key, &unsure.to_string()).await?;
+        let body = bodies::person(parcel.lead, &self.parsed);
+        let created = self.client.create(&["api", "v2", "persons"], &body, moment).await.and_then(|id| {
+            id.parse().map_err(|_| {
+                DeliveryError::new(
+                    Fault::Unknown { look_after: self.parsed.settle },
+                    "pipedrive_no_id",
+                    "Pipedrive created a person whose id is no number. The person is looked for.",
+                )
+            })
+        });
+        if let Err(error) = &created {
+            let known = match error.fault {
+                Fault::Unknown { look_after } => {
+                    Memory::Unsure { sent, look_after: after(moment.wall(), look_after) }.to_string()
+                }
+                _ => String::new(),
+            };
+            // Should this fail, the next one looks without need, and no more.
+            let _ = parcel.notebook.remember(key, &known).await;
+        }
+        created
+    }
+}
