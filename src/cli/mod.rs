@@ -134,12 +134,10 @@ impl Common {
         let mut config = self.load(&self.inputs())?;
         "warn".clone_into(&mut config.log.filter);
         telemetry::start(&config.log);
-        if let Ok(path) = config.store.path().map_err(|problem| Failure::Because(problem.message))
-            && !path.exists()
-        {
-            let path = path.display();
+        if !config.store.is_there().await? {
+            let place = config.store.place_name();
             return Err(Failure::Because(format!(
-                "there is no store at {path}: does store.url (DATABASE_URL) name the one that `lead-intake serve` uses?"
+                "there is no store at {place}: does store.url (DATABASE_URL) name the one that `lead-intake serve` uses?"
             )));
         }
         Ok(store::connect::open(&config.store, Clock::system()).await?)
