@@ -48,6 +48,11 @@ impl Settings {
         }
     }
 
+    /// Whether the store is kept by a server, not in a file.
+    pub fn is_server(&self) -> bool {
+        matches!(self.place(), Ok(Place::Server(_)))
+    }
+
     /// Whether a store is there already. Makes and changes nothing.
     ///
     /// # Errors

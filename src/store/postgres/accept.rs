@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 use super::batch::Command;
-use super::pool::{Purpose, Shared, Transaction, WRITING, within};
+use super::pool::{Purpose, SHORT, Shared, Transaction, within};
 use super::{get, millis, story, to_json};
 use crate::delivery::{Birth, Claim, Entry, State};
 use crate::id::DeliveryId;
@@ -36,7 +36,7 @@ impl Command for Draft {
     }
 
     async fn run(pool: &Shared, batch: &[Self]) -> Result<Vec<Accepted>, StoreError> {
-        within(WRITING, async {
+        within(SHORT, async {
             let accepting = pool.begin(Purpose::Write).await?;
             let fresh = insert(&accepting, batch).await?;
             let digests = digests(&accepting, batch, &fresh).await?;

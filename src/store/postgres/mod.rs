@@ -25,7 +25,7 @@ use tokio_postgres::types::FromSql;
 use tokio_util::task::TaskTracker;
 
 use self::batch::Batcher;
-use self::pool::{Pool, READING, WRITING, within};
+use self::pool::{LONG, Pool, SHORT, within};
 use super::{
     Accepted, ClaimRequest, DeliveryFilter, DeliveryRecord, LeadFilter, LeadRecord, Settle, Store,
     StoreError, Unshown,
@@ -142,7 +142,7 @@ impl Postgres {
     /// It cannot be reached or used.
     pub async fn is_there(address: &Address) -> Result<bool, StoreError> {
         let pool = Pool::new(address.config(), address.tls()?, TaskTracker::new());
-        within(WRITING, schema::is_there(&pool)).await.map_err(|error| not_opened(address, error))
+        within(SHORT, schema::is_there(&pool)).await.map_err(|error| not_opened(address, error))
     }
 
     /// The moment that stands in for the database's clock, if one does.
@@ -160,7 +160,7 @@ impl Store for Postgres {
 
     async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claim>, StoreError> {
         let asked = Instant::now();
-        within(WRITING, claim::claim_due(&self.pool, &request, self.now(), asked)).await
+        within(SHORT, claim::claim_due(&self.pool, &request, self.now(), asked)).await
     }
 
     async fn settle(&self, settle: Settle) -> Result<bool, StoreError> {
@@ -168,19 +168,19 @@ impl Store for Postgres {
     }
 
     async fn release(&self, claim: Claim) -> Result<bool, StoreError> {
-        within(WRITING, write::release(&self.pool, &claim.delivery, claim.attempt, self.now())).await
+        within(SHORT, write::release(&self.pool, &claim.delivery, claim.attempt, self.now())).await
     }
 
     async fn renew(&self, delivery: &DeliveryId, attempt: u32, lease: Duration) -> Result<bool, StoreError> {
-        within(WRITING, write::renew(&self.pool, delivery, attempt, lease, self.now())).await
+        within(SHORT, write::renew(&self.pool, delivery, attempt, lease, self.now())).await
     }
 
     async fn finish_step(&self, delivery: &DeliveryId, name: &str, value: &str) -> Result<(), StoreError> {
-        within(WRITING, write::finish_step(&self.pool, delivery, name, value)).await
+        within(SHORT, write::finish_step(&self.pool, delivery, name, value)).await
     }
 
     async fn recall(&self, destination: &DestinationName, key: &str) -> Result<Option<String>, StoreError> {
-        within(READING, read::recall(&self.pool, destination, key)).await
+        within(SHORT, read::recall(&self.pool, destination, key)).await
     }
 
     async fn remember(
@@ -189,59 +189,59 @@ impl Store for Postgres {
         key: &str,
         value: &str,
     ) -> Result<(), StoreError> {
-        within(WRITING, write::remember(&self.pool, destination, key, value)).await
+        within(SHORT, write::remember(&self.pool, destination, key, value)).await
     }
 
     async fn next_due(&self, destination: &DestinationName) -> Result<Option<Duration>, StoreError> {
-        within(READING, read::next_due(&self.pool, destination, self.now())).await
+        within(SHORT, read::next_due(&self.pool, destination, self.now())).await
     }
 
     async fn lead(&self, id: LeadId) -> Result<Option<LeadRecord>, StoreError> {
-        within(READING, read::lead(&self.pool, id)).await
+        within(LONG, read::lead(&self.pool, id)).await
     }
 
     async fn leads(&self, filter: LeadFilter) -> Result<Vec<LeadRecord>, StoreError> {
-        within(READING, read::leads(&self.pool, &filter)).await
+        within(LONG, read::leads(&self.pool, &filter)).await
     }
 
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, StoreError> {
-        within(READING, read::deliveries(&self.pool, &filter)).await
+        within(LONG, read::deliveries(&self.pool, &filter)).await
     }
 
     async fn replay(&self, deliveries: &[DeliveryId]) -> Result<u64, StoreError> {
-        within(WRITING, write::replay(&self.pool, deliveries, self.now())).await
+        within(SHORT, write::replay(&self.pool, deliveries, self.now())).await
     }
 
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, StoreError> {
-        within(WRITING, write::cancel(&self.pool, deliveries)).await
+        within(SHORT, write::cancel(&self.pool, deliveries)).await
     }
 
     async fn consent(&self, lead: LeadId, at: Timestamp) -> Result<Option<u64>, StoreError> {
-        within(WRITING, write::consent(&self.pool, lead, at, self.now())).await
+        within(SHORT, write::consent(&self.pool, lead, at, self.now())).await
     }
 
     async fn waited_for(&self) -> Result<Vec<DestinationName>, StoreError> {
-        within(READING, read::waited_for(&self.pool)).await
+        within(SHORT, read::waited_for(&self.pool)).await
     }
 
     async fn counts(&self) -> Result<Vec<(DestinationName, State, u64)>, StoreError> {
-        within(READING, read::counts(&self.pool)).await
+        within(SHORT, read::counts(&self.pool)).await
     }
 
     async fn unshown(&self, limit: u32) -> Result<Vec<Unshown>, StoreError> {
-        within(READING, story::unshown(&self.pool, limit)).await
+        within(SHORT, story::unshown(&self.pool, limit)).await
     }
 
     async fn shown(&self, told: Vec<Unshown>) -> Result<(), StoreError> {
-        within(WRITING, story::shown(&self.pool, &told)).await
+        within(SHORT, story::shown(&self.pool, &told)).await
     }
 
     async fn keep(&self, name: &'static str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        within(WRITING, write::keep(&self.pool, name, &fresh)).await
+        within(SHORT, write::keep(&self.pool, name, &fresh)).await
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        within(WRITING, write::ready(&self.pool)).await
+        within(SHORT, write::ready(&self.pool)).await
     }
 
     async fn close(&self) {

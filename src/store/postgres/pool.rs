@@ -19,11 +19,14 @@ use crate::store::StoreError;
 /// The most connections of one process.
 const CONNECTIONS: usize = 10;
 
-/// How long a whole writing transaction may take, the wait for a connection included.
-pub(super) const WRITING: Duration = Duration::from_secs(10);
+/// How long an idle connection has to show that it still works.
+const ANSWERS: Duration = Duration::from_secs(1);
 
-/// How long a whole reading transaction may take: an export is long.
-pub(super) const READING: Duration = Duration::from_secs(70);
+/// How long a whole transaction may take, the wait for a connection included.
+pub(super) const SHORT: Duration = Duration::from_secs(10);
+
+/// The same where the answer can be long, as an export is.
+pub(super) const LONG: Duration = Duration::from_secs(70);
 
 /// What a transaction is for: how it begins. The timeouts end with it.
 #[derive(Clone, Copy)]
@@ -89,18 +92,18 @@ impl Pool {
         let permit = self.permits.acquire().await.map_err(closed)?;
         loop {
             let kept = self.idle().pop();
-            let is_kept = kept.is_some();
-            let client = match kept {
-                Some(client) if client.is_closed() => continue,
-                Some(client) => client,
-                None => self.connect().await.map_err(failed)?,
+            let Some(client) = kept else {
+                let client = self.connect().await.map_err(failed)?;
+                client.batch_execute(purpose.begin()).await.map_err(failed)?;
+                return Ok(Transaction { pool: self, client, _permit: permit });
             };
-            match client.batch_execute(purpose.begin()).await {
-                Ok(()) => return Ok(Transaction { pool: self, client, _permit: permit }),
-                // The server went away while the connection was idle; nothing was asked of it yet.
-                Err(_) if is_kept => {}
-                Err(error) => return Err(failed(error)),
+            let begun = tokio::time::timeout(ANSWERS, client.batch_execute(purpose.begin())).await;
+            if let Ok(Ok(())) = begun {
+                return Ok(Transaction { pool: self, client, _permit: permit });
             }
+            // The server went away while the connection was idle; nothing was asked of it yet. Its neighbours will be
+            // no better.
+            self.idle().clear();
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use tokio_postgres::types::Type;
 
 use super::batch::Command;
-use super::pool::{Purpose, Shared, WRITING, within};
+use super::pool::{Purpose, SHORT, Shared, within};
 use super::{get, millis, story, text, to_json};
 use crate::delivery::Settlement;
 use crate::store::{Settle, StoreError};
@@ -66,7 +66,7 @@ impl Command for Verdict {
     }
 
     async fn run(pool: &Shared, batch: &[Self]) -> Result<Vec<bool>, StoreError> {
-        within(WRITING, async {
+        within(SHORT, async {
             let settling = pool.begin(Purpose::Write).await?;
             let mut sorted: Vec<(i64, &Self)> = (0..).zip(batch).collect();
             sorted.sort_by(|(_, one), (_, other)| {

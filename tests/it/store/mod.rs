@@ -58,6 +58,15 @@ impl Engine {
         Some(Self::at(Home::Database(shared().database().await)).await)
     }
 
+    /// The same through PgBouncer in transaction mode.
+    async fn pooled_postgres() -> Option<Self> {
+        if !is_here() {
+            return None;
+        }
+        let url = shared().database().await;
+        Some(Self::at(Home::Database(shared().pooled(&url)?)).await)
+    }
+
     async fn at(home: Home) -> Self {
         let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
         Self { store: home.open(&clock).await, clock, home }
@@ -80,6 +89,15 @@ macro_rules! of_every_engine {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $sentence() {
                 if let Some(engine) = super::Engine::postgres().await {
+                    super::$sentence(engine).await;
+                }
+            })*
+        }
+
+        mod pooled_postgres_keeps {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $sentence() {
+                if let Some(engine) = super::Engine::pooled_postgres().await {
                     super::$sentence(engine).await;
                 }
             })*

@@ -139,3 +139,69 @@ async fn a_schema_that_is_not_ours_is_refused() {
     let refused = Postgres::open(&gone, Clock::system()).await.err().unwrap().to_string();
     assert!(refused.contains("CREATE DATABASE"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_certificate_is_verified() {
+    if !is_here() {
+        return;
+    }
+    let server = Server::start();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let folder = std::path::Path::new(&server.folder);
+    let (certificate, key) = (folder.join("server.pem"), folder.join("server.key"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let owner = std::os::unix::fs::MetadataExt::uid(&folder.metadata().unwrap());
+    std::os::unix::fs::chown(&key, Some(owner), None).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let own = server.connect("postgres").await;
+    let (certificate, key) = (certificate.display(), key.display());
+    for sql in [
+        format!("ALTER SYSTEM SET ssl_cert_file = '{certificate}'"),
+        format!("ALTER SYSTEM SET ssl_key_file = '{key}'"),
+    ] {
+        own.batch_execute(&sql).await.unwrap();
+    }
+    let url = format!("postgres://lead@127.0.0.1:{}/postgres", server.port);
+    let there = async |query: String| {
+        let address = Address::parse(&format!("{url}?{query}")).unwrap();
+        Postgres::is_there(&address).await.map_err(|error| lead_intake::report::Chain(&error).to_string())
+    };
+    let trusted = format!("sslmode=verify-full&sslrootcert={certificate}");
+    assert!(there(trusted.clone()).await.is_err(), "it speaks no TLS yet");
+    own.batch_execute("ALTER SYSTEM SET ssl = on").await.unwrap();
+    own.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let speaks = async { while there(trusted.clone()).await.is_err() {} };
+    crate::support::soon(speaks).await;
+    for untrusted in ["sslmode=require", "sslmode=prefer"] {
+        let refused = there(untrusted.to_owned()).await.unwrap_err();
+        assert!(refused.contains("certificate"), "{refused}");
+    }
+    assert_eq!(there("sslmode=disable".to_owned()).await, Ok(false));
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_more_writes_is_left_for_one_that_does() {
+    if !is_here() {
+        return;
+    }
+    let (one, other) = (shared(), Server::start());
+    let own = one.connect("postgres").await;
+    own.batch_execute("CREATE DATABASE failover").await.unwrap();
+    other.connect("postgres").await.batch_execute("CREATE DATABASE failover").await.unwrap();
+    open(&other.url("failover")).await.close().await;
+    let both = format!(
+        "postgres://lead@/failover?host={},{}&port={},{}",
+        one.folder, other.folder, one.port, other.port
+    );
+    let store = open(&both).await;
+    let lead = lead();
+    store.accept(entry(&lead, Birth::Due)).await.unwrap();
+    own.batch_execute("ALTER DATABASE failover SET default_transaction_read_only = on").await.unwrap();
+    own.batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'failover'")
+        .await
+        .unwrap();
+    // The other one never heard of it.
+    assert!(matches!(store.accept(entry(&lead, Birth::Due)).await.unwrap(), Accepted::New(_)));
+    store.ready().await.unwrap();
+}
