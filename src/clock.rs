@@ -43,6 +43,15 @@ impl Clock {
         }
     }
 
+    /// The moment of a manual clock. An engine with a clock of its own asks: the machine's clock does not replace
+    /// it, a test's does.
+    pub fn set_by_hand(&self) -> Option<Timestamp> {
+        match &self.0 {
+            Source::System => None,
+            Source::Manual(now) => Some(*now.borrow()),
+        }
+    }
+
     /// Moves a manual clock forward and wakes who waits for the new time.
     ///
     /// # Panics

@@ -41,8 +41,13 @@ impl Check {
         };
         let mut findings = Vec::new();
         // A store that is not there yet will be made by serve; one that is there is looked into.
-        if config.store.path().is_ok_and(|path| path.exists()) {
-            match store::connect::open(&config.store, Clock::system()).await {
+        let there = match config.store.is_there().await {
+            Ok(false) => None,
+            Ok(true) => Some(store::connect::open(&config.store, Clock::system()).await),
+            Err(error) => Some(Err(error)),
+        };
+        if let Some(opened) = there {
+            match opened {
                 Ok(store) => {
                     for (name, state, count) in store.counts().await.unwrap_or_default() {
                         let removed = config.destinations.iter().all(|configured| configured.name != name);

@@ -10,7 +10,7 @@ pub(super) struct Migrate {}
 impl Migrate {
     pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
         // Opening the store is what migrates it.
-        common.store().await?.close().await;
+        common.store_to_migrate().await?.close().await;
         if common.json {
             println!("{{\"ok\":true}}");
         } else {

@@ -131,15 +131,23 @@ impl Common {
 
     /// The store, for the commands that look into it. They log warnings alone.
     async fn store(&self) -> Result<Arc<dyn Store>, Failure> {
+        self.open(false).await
+    }
+
+    /// The store, for the command that may also make its tables. A database was made by a person, so its name is no
+    /// typing error; a file is.
+    async fn store_to_migrate(&self) -> Result<Arc<dyn Store>, Failure> {
+        self.open(true).await
+    }
+
+    async fn open(&self, may_be_empty: bool) -> Result<Arc<dyn Store>, Failure> {
         let mut config = self.load(&self.inputs())?;
         "warn".clone_into(&mut config.log.filter);
         telemetry::start(&config.log);
-        if let Ok(path) = config.store.path().map_err(|problem| Failure::Because(problem.message))
-            && !path.exists()
-        {
-            let path = path.display();
+        if !(may_be_empty && config.store.is_server() || config.store.is_there().await?) {
+            let place = config.store.place_name();
             return Err(Failure::Because(format!(
-                "there is no store at {path}: does store.url (DATABASE_URL) name the one that `lead-intake serve` uses?"
+                "there is no store at {place}: does store.url (DATABASE_URL) name the one that `lead-intake serve` uses?"
             )));
         }
         Ok(store::connect::open(&config.store, Clock::system()).await?)

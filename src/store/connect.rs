@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::postgres::{Address, Postgres};
 use super::sqlite::Sqlite;
 use super::{Store, StoreError};
 use crate::clock::Clock;
@@ -16,7 +17,7 @@ use crate::units::{self, SettingProblem};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// `sqlite://PATH`. A secret, for another engine's URL may hold a password.
+    /// `sqlite://PATH` or `postgres://…`. A secret, for it may hold a password.
     pub url: Secret,
     /// How long a submit waits for a commit.
     #[serde(with = "units::duration")]
@@ -26,26 +27,57 @@ pub struct Settings {
 impl Settings {
     /// Values that fit their types and yet cannot be used.
     pub fn problems(&self) -> Vec<SettingProblem> {
-        self.path().err().into_iter().collect()
+        self.place().err().into_iter().collect()
     }
 
-    /// The file that the URL names.
+    /// Where the URL leads to.
     ///
     /// # Errors
-    /// It names none.
-    pub fn path(&self) -> Result<PathBuf, SettingProblem> {
-        let hint = "write sqlite:// and a path, such as \"sqlite://data/lead-intake.db\" or \"sqlite:///data/leads.db\"";
+    /// Nowhere that is known.
+    fn place(&self) -> Result<Place, SettingProblem> {
+        let hint = "write sqlite:// and a path, such as \"sqlite://data/lead-intake.db\" or \"sqlite:///data/leads.db\", or postgres://USER:PASSWORD@HOST/DATABASE";
         let url = self.url.expose();
-        let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
-        match path {
-            Some(path) if !path.is_empty() && !path.contains('?') => Ok(PathBuf::from(path)),
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let unread = |why| SettingProblem::new("url", format!("this is no PostgreSQL URL ({why})"), hint);
+            return Address::parse(url).map(|address| Place::Server(Box::new(address))).map_err(unread);
+        }
+        match url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")) {
+            Some(path) if !path.is_empty() && !path.contains('?') => Ok(Place::File(PathBuf::from(path))),
             Some(_) => Err(SettingProblem::new("url", "this names no file", hint)),
-            None if url.starts_with("postgres") => {
-                Err(SettingProblem::new("url", "this release keeps leads in SQLite alone", hint))
-            }
             None => Err(SettingProblem::new("url", "this is no engine that lead-intake knows", hint)),
         }
     }
+
+    /// Whether the store is kept by a server, not in a file.
+    pub fn is_server(&self) -> bool {
+        matches!(self.place(), Ok(Place::Server(_)))
+    }
+
+    /// Whether a store is there already. Makes and changes nothing.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn is_there(&self) -> Result<bool, StoreError> {
+        match self.place().map_err(|problem| StoreError::Corrupt(problem.message))? {
+            Place::File(path) => Ok(path.exists()),
+            Place::Server(address) => Postgres::is_there(&address).await,
+        }
+    }
+
+    /// The place in words, without any secret.
+    pub fn place_name(&self) -> String {
+        match self.place() {
+            Ok(Place::File(path)) => path.display().to_string(),
+            Ok(Place::Server(address)) => address.place(),
+            Err(problem) => problem.message,
+        }
+    }
+}
+
+/// Where a store is.
+enum Place {
+    File(PathBuf),
+    Server(Box<Address>),
 }
 
 /// Opens the store and brings its schema up to date.
@@ -53,8 +85,12 @@ impl Settings {
 /// # Errors
 /// It cannot be opened, or is not ours.
 pub async fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Store>, StoreError> {
-    let path = settings.path().map_err(|problem| StoreError::Corrupt(problem.message))?;
-    let opened = tokio::task::spawn_blocking(move || Sqlite::open(&path, clock)).await;
-    let store = opened.unwrap_or_else(|error| Err(StoreError::Unavailable(Box::new(error))))?;
-    Ok(Arc::new(store))
+    match settings.place().map_err(|problem| StoreError::Corrupt(problem.message))? {
+        Place::File(path) => {
+            let opened = tokio::task::spawn_blocking(move || Sqlite::open(&path, clock)).await;
+            let store = opened.unwrap_or_else(|error| Err(StoreError::Unavailable(Box::new(error))))?;
+            Ok(Arc::new(store))
+        }
+        Place::Server(address) => Ok(Arc::new(Postgres::open(&address, clock).await?)),
+    }
 }

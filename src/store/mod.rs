@@ -4,6 +4,7 @@
 //! Due dates and leases are kept by the engine's own clock: callers hand in durations.
 
 pub mod connect;
+pub mod postgres;
 pub mod sqlite;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors of the house, from the ground up: a module may import from its own floor and from below.
 /// A longer path wins over a shorter one.
-const FLOORS: [(&str, u8); 27] = [
+const FLOORS: [(&str, u8); 28] = [
     ("clock", 0),
     ("id", 0),
     ("secret", 0),
@@ -24,6 +24,7 @@ const FLOORS: [(&str, u8); 27] = [
     ("destination/hubspot", 5),
     ("destination/pipedrive", 5),
     ("destination/registry", 6),
+    ("store/postgres", 5),
     ("store/sqlite", 5),
     ("store/connect", 6),
     ("http", 5),
@@ -35,8 +36,9 @@ const FLOORS: [(&str, u8); 27] = [
 ];
 
 /// Who may name what, and what to do instead.
-const RESERVED: [(&str, &[&str], &str); 9] = [
+const RESERVED: [(&str, &[&str], &str); 10] = [
     ("axum::", &["http/", "app.rs", "demo/"], "answers over HTTP are made in http/"),
+    ("tokio_postgres::", &["store/postgres/"], "ask the Store"),
     ("rusqlite::", &["store/sqlite/"], "ask the Store"),
     ("reqwest::", &["net.rs", "destination/"], "call through net::Net"),
     ("lettre::", &["destination/email/"], "mail is sent by destination/email"),

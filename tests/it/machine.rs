@@ -13,10 +13,13 @@ use lead_intake::delivery::{
 };
 use lead_intake::id::DeliveryId;
 use lead_intake::lead::{Lead, Visitor};
+use lead_intake::store::postgres::{Address, Postgres};
 use lead_intake::store::sqlite::Sqlite;
 use lead_intake::store::{Accepted, ClaimRequest, Settle, Store};
 use proptest::prelude::*;
 use serde_json::json;
+
+use crate::support::postgres;
 
 fn waits() -> impl Strategy<Value = Vec<Duration>> {
     prop::collection::vec((0_u64..200_000).prop_map(Duration::from_secs), 0..20)
@@ -136,10 +139,12 @@ fn again(claim: &Claim) -> Claim {
     Settle { claim, attempt, settlement: Settlement::Dead }.again().claim
 }
 
-async fn compare(born_withheld: bool, events: Vec<Event>) {
-    let folder = tempfile::tempdir().unwrap();
-    let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
-    let store = Sqlite::open(&folder.path().join("leads.db"), clock.clone()).unwrap();
+/// The clock of a case.
+fn clock() -> Clock {
+    Clock::manual(Timestamp::from_second(1_800_000_000).unwrap())
+}
+
+async fn compare(store: &dyn Store, clock: &Clock, born_withheld: bool, events: Vec<Event>) {
     let lead = json!({
         "email": "ada@example.com", "name": "Ada", "source": {"url": "https://example.com/"},
         "timezone": "UTC", "form_name": "contact", "consent_given": !born_withheld,
@@ -268,6 +273,22 @@ proptest! {
     #[test]
     fn the_store_says_what_the_model_says(born_withheld: bool, events in prop::collection::vec(event(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(compare(born_withheld, events));
+        runtime.block_on(async {
+            let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
+            let store = Sqlite::open(&folder.path().join("leads.db"), clock.clone()).unwrap();
+            compare(&store, &clock, born_withheld, events).await;
+        });
+    }
+
+    #[test]
+    fn postgres_says_what_the_model_says(born_withheld: bool, events in prop::collection::vec(event(), 1..40)) {
+        if postgres::is_here() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (url, clock) = (postgres::shared().database().await, clock());
+                let store = Postgres::open(&Address::parse(&url).unwrap(), clock.clone()).await.unwrap();
+                compare(&store, &clock, born_withheld, events).await;
+            });
+        }
     }
 }

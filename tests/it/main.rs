@@ -17,6 +17,7 @@ mod destination_webhook;
 mod fallback;
 mod machine;
 mod operators;
+mod postgres;
 mod service;
 mod store;
 mod story;

@@ -1,4 +1,6 @@
-//! What every engine must keep. Each sentence takes any [`Store`]; SQLite is the first.
+//! What every engine must keep: each sentence is said of SQLite and of PostgreSQL.
+
+mod postgres;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,25 +11,117 @@ use lead_intake::delivery::{
 };
 use lead_intake::id::{DeliveryId, LeadId};
 use lead_intake::lead::Lead;
+use lead_intake::store::postgres::{Address, Postgres};
 use lead_intake::store::sqlite::Sqlite;
-use lead_intake::store::{Accepted, ClaimRequest, DeliveryFilter, Settle, Store, StoreError};
+use lead_intake::store::{Accepted, ClaimRequest, DeliveryFilter, LeadFilter, Settle, Store, StoreError};
 use serde_json::json;
+
+use crate::support::postgres::{is_here, shared};
 
 const LEASE: Duration = Duration::from_secs(60);
 
 struct Engine {
     store: Arc<dyn Store>,
     clock: Clock,
-    folder: tempfile::TempDir,
+    home: Home,
 }
 
-fn engine() -> Engine {
-    let folder = tempfile::tempdir().unwrap();
-    let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
-    let store = Arc::new(Sqlite::open(&folder.path().join("leads.db"), clock.clone()).unwrap());
-    Engine { store, clock, folder }
+/// Where an engine keeps what it is given.
+enum Home {
+    Folder(tempfile::TempDir),
+    Database(String),
 }
 
+impl Home {
+    async fn open(&self, clock: &Clock) -> Arc<dyn Store> {
+        match self {
+            Self::Folder(folder) => {
+                Arc::new(Sqlite::open(&folder.path().join("leads.db"), clock.clone()).unwrap())
+            }
+            Self::Database(url) => {
+                let address = Address::parse(url).unwrap();
+                Arc::new(Postgres::open(&address, clock.clone()).await.unwrap())
+            }
+        }
+    }
+}
+
+impl Engine {
+    async fn sqlite() -> Option<Self> {
+        Some(Self::at(Home::Folder(tempfile::tempdir().unwrap())).await)
+    }
+
+    async fn postgres() -> Option<Self> {
+        if !is_here() {
+            return None;
+        }
+        Some(Self::at(Home::Database(shared().database().await)).await)
+    }
+
+    /// The same through PgBouncer in transaction mode.
+    async fn pooled_postgres() -> Option<Self> {
+        if !is_here() {
+            return None;
+        }
+        let url = shared().database().await;
+        Some(Self::at(Home::Database(shared().pooled(&url)?)).await)
+    }
+
+    async fn at(home: Home) -> Self {
+        let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
+        Self { store: home.open(&clock).await, clock, home }
+    }
+}
+
+/// Says each sentence of each engine.
+macro_rules! of_every_engine {
+    ($($sentence:ident)*) => {
+        mod sqlite_keeps {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $sentence() {
+                if let Some(engine) = super::Engine::sqlite().await {
+                    super::$sentence(engine).await;
+                }
+            })*
+        }
+
+        mod postgres_keeps {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $sentence() {
+                if let Some(engine) = super::Engine::postgres().await {
+                    super::$sentence(engine).await;
+                }
+            })*
+        }
+
+        mod pooled_postgres_keeps {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $sentence() {
+                if let Some(engine) = super::Engine::pooled_postgres().await {
+                    super::$sentence(engine).await;
+                }
+            })*
+        }
+    };
+}
+
+of_every_engine! {
+    a_repeat_changes_nothing_and_another_body_is_a_conflict
+    what_is_claimed_is_claimed_once_until_its_lease_ends_and_then_known_as_lost
+    a_failure_is_fenced_and_a_success_is_a_fact
+    a_retry_waits_its_time_and_a_release_costs_nothing
+    a_due_date_that_no_schedule_could_have_set_counts_as_due
+    a_dead_letter_is_replayed_with_a_fresh_budget_and_a_cancelled_one_is_not
+    consent_given_later_frees_what_was_withheld
+    a_lead_that_waited_elsewhere_joins_what_is_there
+    everything_survives_a_reopening
+    many_at_once_are_each_stored_and_each_claimed_once
+    a_story_is_told_once_and_again_when_it_changes
+    what_changes_while_it_is_being_told_is_told_again
+    steps_and_memories_are_kept_whatever_characters_they_hold
+    lists_are_newest_first_and_filtered
+    neighbours_that_say_the_same_are_one_lead
+}
 fn lead() -> Arc<Lead> {
     let body = json!({
         "id": LeadId::fresh(), "received_at": "2027-01-15T08:00:00Z", "email": "ada@example.com", "name": "Ada",
@@ -78,9 +172,7 @@ fn retry(wait: u64) -> Settlement {
     Settlement::Retry { wait: Duration::from_secs(wait), counted: true }
 }
 
-#[tokio::test]
-async fn a_repeat_changes_nothing_and_another_body_is_a_conflict() {
-    let engine = engine();
+async fn a_repeat_changes_nothing_and_another_body_is_a_conflict(engine: Engine) {
     let lead = lead();
     assert!(matches!(engine.store.accept(entry(&lead, Birth::Due)).await.unwrap(), Accepted::New(_)));
     assert!(matches!(engine.store.accept(entry(&lead, Birth::Due)).await.unwrap(), Accepted::Repeat));
@@ -89,9 +181,7 @@ async fn a_repeat_changes_nothing_and_another_body_is_a_conflict() {
     assert_eq!(engine.claim().await.len(), 1);
 }
 
-#[tokio::test]
-async fn what_is_claimed_is_claimed_once_until_its_lease_ends_and_then_known_as_lost() {
-    let engine = engine();
+async fn what_is_claimed_is_claimed_once_until_its_lease_ends_and_then_known_as_lost(engine: Engine) {
     let lead = lead();
     let Accepted::New(born) =
         engine.store.accept(entry(&lead, Birth::Claimed { lease: LEASE })).await.unwrap()
@@ -107,9 +197,7 @@ async fn what_is_claimed_is_claimed_once_until_its_lease_ends_and_then_known_as_
     assert_eq!(again.lead, lead);
 }
 
-#[tokio::test]
-async fn a_failure_is_fenced_and_a_success_is_a_fact() {
-    let engine = engine();
+async fn a_failure_is_fenced_and_a_success_is_a_fact(engine: Engine) {
     let lead = lead();
     engine.store.accept(entry(&lead, Birth::Due)).await.unwrap();
     let first = engine.claim().await.remove(0);
@@ -137,9 +225,7 @@ fn lost(number: u32) -> Attempt {
     }
 }
 
-#[tokio::test]
-async fn a_retry_waits_its_time_and_a_release_costs_nothing() {
-    let engine = engine();
+async fn a_retry_waits_its_time_and_a_release_costs_nothing(engine: Engine) {
     let lead = lead();
     engine.store.accept(entry(&lead, Birth::Due)).await.unwrap();
     let first = engine.claim().await.remove(0);
@@ -157,18 +243,14 @@ async fn a_retry_waits_its_time_and_a_release_costs_nothing() {
     assert!(!engine.store.renew(&third.delivery, 2, LEASE).await.unwrap(), "that claim is over");
 }
 
-#[tokio::test]
-async fn a_due_date_that_no_schedule_could_have_set_counts_as_due() {
-    let engine = engine();
+async fn a_due_date_that_no_schedule_could_have_set_counts_as_due(engine: Engine) {
     engine.store.accept(entry(&lead(), Birth::Due)).await.unwrap();
     let claim = engine.claim().await.remove(0);
     assert!(engine.settle(claim, retry(26 * 60 * 60)).await);
     assert_eq!(engine.claim().await.len(), 1);
 }
 
-#[tokio::test]
-async fn a_dead_letter_is_replayed_with_a_fresh_budget_and_a_cancelled_one_is_not() {
-    let engine = engine();
+async fn a_dead_letter_is_replayed_with_a_fresh_budget_and_a_cancelled_one_is_not(engine: Engine) {
     let lead = lead();
     let id = delivery(&lead);
     engine.store.accept(entry(&lead, Birth::Due)).await.unwrap();
@@ -186,9 +268,7 @@ async fn a_dead_letter_is_replayed_with_a_fresh_budget_and_a_cancelled_one_is_no
     assert_eq!(engine.state(&lead).await, State::Cancelled);
 }
 
-#[tokio::test]
-async fn consent_given_later_frees_what_was_withheld() {
-    let engine = engine();
+async fn consent_given_later_frees_what_was_withheld(engine: Engine) {
     let lead = lead();
     engine.store.accept(entry(&lead, Birth::Withheld)).await.unwrap();
     assert!(engine.claim().await.is_empty());
@@ -201,9 +281,7 @@ async fn consent_given_later_frees_what_was_withheld() {
     assert_eq!(claim.lead.submitted.consent_timestamp, Some(at));
 }
 
-#[tokio::test]
-async fn a_lead_that_waited_elsewhere_joins_what_is_there() {
-    let engine = engine();
+async fn a_lead_that_waited_elsewhere_joins_what_is_there(engine: Engine) {
     let lead = lead();
     engine.store.accept(entry(&lead, Birth::Due)).await.unwrap();
     let back = entry(&lead, Birth::Delivered(Receipt::of("A7")));
@@ -211,23 +289,19 @@ async fn a_lead_that_waited_elsewhere_joins_what_is_there() {
     assert_eq!(engine.state(&lead).await, State::Delivered);
 }
 
-#[tokio::test]
-async fn everything_survives_a_reopening() {
-    let engine = engine();
+async fn everything_survives_a_reopening(engine: Engine) {
     let lead = lead();
     engine.store.accept(entry(&lead, Birth::Due)).await.unwrap();
     assert_eq!(engine.store.keep("key", vec![1]).await.unwrap(), [1]);
     engine.store.close().await;
-    let reopened = Sqlite::open(&engine.folder.path().join("leads.db"), engine.clock.clone()).unwrap();
+    let reopened = engine.home.open(&engine.clock).await;
     assert_eq!(reopened.keep("key", vec![2]).await.unwrap(), [1]);
     assert_eq!(reopened.lead(lead.id).await.unwrap().unwrap().lead, lead);
     assert_eq!(reopened.counts().await.unwrap(), [("crm".parse().unwrap(), State::Pending, 1)]);
     assert_eq!(reopened.waited_for().await.unwrap(), ["crm".parse().unwrap()]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_at_once_are_each_stored_and_each_claimed_once() {
-    let engine = Arc::new(engine());
+async fn many_at_once_are_each_stored_and_each_claimed_once(engine: Engine) {
     let accepts = (0..200).map(|_| {
         let store = Arc::clone(&engine.store);
         async move { store.accept(entry(&lead(), Birth::Due)).await.unwrap() }
@@ -241,10 +315,97 @@ async fn many_at_once_are_each_stored_and_each_claimed_once() {
     assert_eq!(ids.len(), 200);
 }
 
+async fn a_story_is_told_once_and_again_when_it_changes(engine: Engine) {
+    let lead = lead();
+    let of = |name: &str, kind| Planned { destination: name.parse().unwrap(), kind, birth: Birth::Due };
+    let deliveries = vec![of("crm", Kind::Crm), of("sheet", Kind::Sheet)];
+    let entry = Entry { lead: Arc::clone(&lead), digest: lead.submitted.digest(), deliveries };
+    engine.store.accept(Arc::new(entry)).await.unwrap();
+    for attempt in 1..=3_usize {
+        assert!(engine.store.unshown(10).await.unwrap().is_empty(), "attempt {attempt}");
+        let claim = engine.claim().await.remove(0);
+        assert_eq!(claim.earlier.len(), attempt - 1);
+        engine.settle(claim, retry(0)).await;
+    }
+    let failing = engine.store.unshown(10).await.unwrap();
+    assert_eq!(failing.len(), 1);
+    assert_eq!(failing[0].destination, Some("crm".parse().unwrap()));
+    let claim = engine.claim().await.remove(0);
+    engine.settle(claim, Settlement::Dead).await;
+    engine.store.shown(failing).await.unwrap();
+    let dead = engine.store.unshown(10).await.unwrap();
+    assert_eq!(dead.len(), 1, "it changed while it was being told");
+    engine.store.shown(dead).await.unwrap();
+    assert!(engine.store.unshown(10).await.unwrap().is_empty());
+    assert_eq!(engine.store.replay(&[delivery(&lead)]).await.unwrap(), 1);
+    let claim = engine.claim().await.remove(0);
+    engine.settle(claim, Settlement::Delivered(Receipt::of("7"))).await;
+    let sheet = ClaimRequest { destination: "sheet".parse().unwrap(), limit: 1, lease: LEASE };
+    let claim = engine.store.claim_due(sheet).await.unwrap().remove(0);
+    engine.settle(claim, Settlement::Delivered(Receipt::of("A7"))).await;
+    let mut told: Vec<_> = engine.store.unshown(10).await.unwrap();
+    told.sort_by_key(|told| told.destination.clone());
+    let destinations: Vec<_> = told.iter().map(|told| told.destination.clone()).collect();
+    assert_eq!(destinations, [None, Some("crm".parse().unwrap())]);
+    engine.store.shown(told).await.unwrap();
+    assert!(engine.store.unshown(10).await.unwrap().is_empty());
+}
+
+async fn steps_and_memories_are_kept_whatever_characters_they_hold(engine: Engine) {
+    let (lead, crm) = (lead(), "crm".parse().unwrap());
+    engine.store.accept(entry(&lead, Birth::Due)).await.unwrap();
+    let claim = engine.claim().await.remove(0);
+    engine.store.finish_step(&claim.delivery, "person", "1").await.unwrap();
+    engine.store.finish_step(&claim.delivery, "person", "Grüße 🎈").await.unwrap();
+    let mut attempt = lost(1);
+    attempt.detail = "a vendor's \0 answer".into();
+    let settlement = retry(0);
+    assert!(engine.store.settle(Settle { claim, attempt, settlement }).await.unwrap());
+    let again = engine.claim().await.remove(0);
+    assert_eq!(again.steps["person"], "Grüße 🎈");
+    assert!(again.earlier[0].detail.starts_with("a vendor's "));
+    engine.store.remember(&crm, "key", "1").await.unwrap();
+    engine.store.remember(&crm, "key", "2").await.unwrap();
+    assert_eq!(engine.store.recall(&crm, "key").await.unwrap().as_deref(), Some("2"));
+    engine.store.remember(&crm, "key", "").await.unwrap();
+    assert_eq!(engine.store.recall(&crm, "key").await.unwrap(), None);
+}
+
+async fn lists_are_newest_first_and_filtered(engine: Engine) {
+    let all = [lead(), lead(), lead()];
+    for lead in &all {
+        engine.store.accept(entry(lead, Birth::Due)).await.unwrap();
+    }
+    let ids = |records: Vec<lead_intake::store::LeadRecord>| -> Vec<_> {
+        records.into_iter().map(|record| record.lead.id).collect()
+    };
+    let two = LeadFilter { limit: Some(2), ..LeadFilter::default() };
+    assert_eq!(ids(engine.store.leads(two).await.unwrap()), [all[2].id, all[1].id]);
+    let form = LeadFilter { form: Some("contact".parse().unwrap()), ..LeadFilter::default() };
+    assert_eq!(engine.store.leads(form).await.unwrap().len(), 3);
+    let later = LeadFilter { since: Some(Timestamp::MAX), ..LeadFilter::default() };
+    assert!(engine.store.leads(later).await.unwrap().is_empty());
+    let one = DeliveryFilter { lead: Some(all[0].id), ..DeliveryFilter::default() };
+    assert_eq!(engine.store.deliveries(one).await.unwrap().len(), 1);
+    let state = DeliveryFilter { state: Some(State::Dead), ..DeliveryFilter::default() };
+    assert!(engine.store.deliveries(state).await.unwrap().is_empty());
+    assert!(engine.store.lead(LeadId::fresh()).await.unwrap().is_none());
+}
+
+async fn neighbours_that_say_the_same_are_one_lead(engine: Engine) {
+    let lead = lead();
+    let accepts = (0..20).map(|_| engine.store.accept(entry(&lead, Birth::Due)));
+    let ends = futures_util::future::join_all(accepts).await;
+    let new = ends.iter().filter(|end| matches!(end, Ok(Accepted::New(_)))).count();
+    let repeats = ends.iter().filter(|end| matches!(end, Ok(Accepted::Repeat))).count();
+    assert_eq!((new, repeats), (1, 19));
+}
+
 #[tokio::test]
 async fn a_file_that_somebody_holds_is_unavailable_and_then_available_again() {
-    let engine = engine();
-    let holder = rusqlite::Connection::open(engine.folder.path().join("leads.db")).unwrap();
+    let engine = Engine::sqlite().await.unwrap();
+    let Home::Folder(folder) = &engine.home else { panic!("SQLite lives in a folder") };
+    let holder = rusqlite::Connection::open(folder.path().join("leads.db")).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
     let refused = engine.store.accept(entry(&lead(), Birth::Due)).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))));
@@ -254,9 +415,7 @@ async fn a_file_that_somebody_holds_is_unavailable_and_then_available_again() {
     engine.store.accept(entry(&lead(), Birth::Due)).await.unwrap();
 }
 
-#[tokio::test]
-async fn what_changes_while_it_is_being_told_is_told_again() {
-    let engine = engine();
+async fn what_changes_while_it_is_being_told_is_told_again(engine: Engine) {
     let lead = lead();
     engine.store.accept(entry(&lead, Birth::Due)).await.unwrap();
     assert_eq!(engine.store.unshown(10).await.unwrap(), [], "what has not failed is no news");
@@ -275,29 +434,4 @@ async fn what_changes_while_it_is_being_told_is_told_again() {
     let claim = engine.claim().await.pop().unwrap();
     engine.settle(claim, Settlement::Delivered(Receipt::default())).await;
     assert_eq!(engine.store.unshown(10).await.unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn steps_and_memory_outlive_the_attempt() {
-    let engine = engine();
-    let lead = lead();
-    engine.store.accept(entry(&lead, Birth::Due)).await.unwrap();
-    let claim = engine.claim().await.pop().unwrap();
-    assert!(claim.steps.is_empty());
-    let id = claim.delivery.clone();
-    engine.store.finish_step(&id, "person", "12").await.unwrap();
-    engine.store.finish_step(&id, "deal", "34").await.unwrap();
-    engine.store.finish_step(&id, "person", "13").await.unwrap();
-    engine.store.release(claim).await.unwrap();
-    let claim = engine.claim().await.pop().unwrap();
-    let steps: Vec<_> = claim.steps.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    assert_eq!(steps, [("deal", "34"), ("person", "13")]);
-
-    let (crm, other) = (&id.destination, &"other".parse().unwrap());
-    engine.store.remember(crm, "key", "a").await.unwrap();
-    engine.store.remember(crm, "key", "b").await.unwrap();
-    assert_eq!(engine.store.recall(crm, "key").await.unwrap().as_deref(), Some("b"));
-    assert_eq!(engine.store.recall(other, "key").await.unwrap(), None);
-    engine.store.remember(crm, "key", "").await.unwrap();
-    assert_eq!(engine.store.recall(crm, "key").await.unwrap(), None);
 }

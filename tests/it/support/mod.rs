@@ -1,5 +1,7 @@
 //! The real binary, as an operator starts it, and a plain client before it.
 
+pub(crate) mod postgres;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;

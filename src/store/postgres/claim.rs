@@ -1,0 +1,102 @@
+//! Claiming: one statement, which passes over what another process is claiming at this moment. A claim that ended
+//! unsettled becomes a lost attempt in the same statement.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tokio_postgres::types::Type;
+
+use super::pool::{Pool, Purpose};
+use super::{from_json, get, get_count, millis, read};
+use crate::delivery::{Claim, LONGEST_WAIT};
+use crate::id::DeliveryId;
+use crate::lead::Lead;
+use crate::store::{ClaimRequest, StoreError};
+
+/// Due, and then what a clock that lied put too far away. Each half is answered by the index of what is pending.
+const CLAIM: &str = "
+    WITH clock AS MATERIALIZED (
+        SELECT coalesce($1, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) AS now
+    ), due AS MATERIALIZED (
+        SELECT d.lead, d.attempts, d.open_since, d.due_at FROM deliveries d
+        WHERE d.destination = $2 AND d.state = 'pending' AND d.due_at <= (SELECT now FROM clock)
+        ORDER BY d.due_at LIMIT $3 FOR UPDATE OF d SKIP LOCKED
+    ), far AS MATERIALIZED (
+        SELECT d.lead, d.attempts, d.open_since, d.due_at FROM deliveries d
+        WHERE d.destination = $2 AND d.state = 'pending' AND d.due_at > (SELECT now FROM clock) + $5
+        ORDER BY d.due_at LIMIT $3 - (SELECT count(*) FROM due) FOR UPDATE OF d SKIP LOCKED
+    ), chosen AS MATERIALIZED (
+        SELECT * FROM due UNION ALL SELECT * FROM far
+    ), lost AS (
+        INSERT INTO attempts (lead, destination, number, started_at, finished_at, outcome, code, detail)
+        SELECT lead, $2, attempts, open_since, (SELECT now FROM clock), 'unknown', 'lost',
+               'The process ended while the attempt was under way.'
+        FROM chosen WHERE open_since IS NOT NULL
+        ON CONFLICT DO NOTHING
+    ), claimed AS (
+        UPDATE deliveries d SET
+            attempts = d.attempts + 1,
+            budget_used = d.budget_used + CASE WHEN d.open_since IS NULL THEN 0 ELSE 1 END,
+            due_at = (SELECT now FROM clock) + $4,
+            open_since = (SELECT now FROM clock)
+        FROM chosen WHERE d.lead = chosen.lead AND d.destination = $2
+        RETURNING d.lead, d.attempts, d.budget_used, chosen.due_at
+    )
+    SELECT c.lead, c.attempts, c.budget_used, l.body, l.crm_planned
+    FROM claimed c JOIN leads l ON l.seq = c.lead ORDER BY c.due_at, c.lead";
+
+pub(super) async fn claim_due(
+    pool: &Pool,
+    request: &ClaimRequest,
+    now: Option<i64>,
+    asked: Instant,
+) -> Result<Vec<Claim>, StoreError> {
+    let destination = request.destination.as_str();
+    let claiming = pool.begin(Purpose::Write).await?;
+    let rows = claiming
+        .query(
+            CLAIM,
+            &[
+                (&now, Type::INT8),
+                (&destination, Type::TEXT),
+                (&i64::try_from(request.limit).unwrap_or(i64::MAX), Type::INT8),
+                (&millis(request.lease), Type::INT8),
+                (&millis(LONGEST_WAIT), Type::INT8),
+            ],
+        )
+        .await?;
+    let mut claims = Vec::with_capacity(rows.len());
+    let mut again = Vec::new();
+    for row in &rows {
+        let (seq, attempt): (i64, u32) = (get(row, 0)?, get_count(row, 1)?);
+        let lead: Lead = from_json(get(row, 3)?)?;
+        if attempt > 1 {
+            again.push(seq);
+        }
+        claims.push((
+            seq,
+            Claim {
+                delivery: DeliveryId { lead: lead.id, destination: request.destination.clone() },
+                lead: Arc::new(lead),
+                attempt,
+                budget_used: get_count(row, 2)?,
+                lease_ends: asked + request.lease,
+                crm_planned: get(row, 4)?,
+                earlier: Vec::new(),
+                steps: BTreeMap::new(),
+            },
+        ));
+    }
+    if !again.is_empty() {
+        let names = vec![destination; again.len()];
+        let mut attempts = read::attempts(&claiming, &again, &names).await?;
+        let mut steps = read::steps(&claiming, &again, destination).await?;
+        for (seq, claim) in &mut claims {
+            claim.earlier = attempts.remove(&(*seq, destination.to_owned())).unwrap_or_default();
+            claim.steps = steps.remove(seq).unwrap_or_default();
+        }
+    }
+    claiming.commit().await?;
+    Ok(claims.into_iter().map(|(_, claim)| claim).collect())
+}

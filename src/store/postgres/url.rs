@@ -1,0 +1,143 @@
+//! From a URL to the way to a database: what tokio-postgres reads, and the words for TLS that libpq knows beyond
+//! it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls_platform_verifier::Verifier;
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::store::StoreError;
+
+/// How long a connection may take to be made, each host and TLS included.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Where a database is, and how to get there.
+#[derive(Clone, Debug)]
+pub struct Address {
+    config: Config,
+    /// A file with certificates to trust besides the platform's.
+    roots: Option<PathBuf>,
+}
+
+impl Address {
+    /// Reads a `postgres://` URL.
+    ///
+    /// # Errors
+    /// What is wrong with it, without any part that could be secret.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let mut roots = None;
+        let mut kept = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                // A certificate is always verified, its name included.
+                Some(("sslmode", "verify-ca" | "verify-full")) => kept.push("sslmode=require"),
+                Some(("sslmode", "allow")) => kept.push("sslmode=prefer"),
+                Some(("sslrootcert", "system")) => {}
+                Some(("sslrootcert", path)) => {
+                    let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+                    roots = Some(PathBuf::from(path.as_ref()));
+                }
+                _ => kept.push(pair),
+            }
+        }
+        let url = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
+        let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+            std::error::Error::source(&error)
+                .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+        })?;
+        if config.get_hosts().is_empty() {
+            return Err("it names no host".to_owned());
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("lead-intake");
+        }
+        // A peer that is gone without a word is noticed within half a minute, and a standby is passed over.
+        config
+            .keepalives(true)
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3)
+            .tcp_user_timeout(Duration::from_secs(15))
+            .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        Ok(Self { config, roots })
+    }
+
+    /// The place, without user and password.
+    pub fn place(&self) -> String {
+        let name = |host: &Host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(path) => path.display().to_string(),
+        };
+        let hosts: Vec<_> = self.config.get_hosts().iter().map(name).collect();
+        format!(
+            "the database {} at {}",
+            self.config.get_dbname().unwrap_or("of the user's name"),
+            hosts.join(", ")
+        )
+    }
+
+    pub(super) fn config(&self) -> Config {
+        self.config.clone()
+    }
+
+    /// TLS with the platform's roots. Where no connection can use it, none are read.
+    pub(super) fn tls(&self) -> Result<MakeRustlsConnect, StoreError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(unavailable)?;
+        let local = self.config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+        if local || self.config.get_ssl_mode() == SslMode::Disable {
+            let none = builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+            return Ok(MakeRustlsConnect::new(none));
+        }
+        let mut extra = Vec::new();
+        if let Some(path) = &self.roots {
+            let unread = |error| StoreError::Unusable {
+                problem: format!("the certificates in {} cannot be read", path.display()),
+                hint: "let sslrootcert in store.url (DATABASE_URL) name a file with PEM certificates",
+                source: Box::new(error),
+            };
+            for certificate in CertificateDer::pem_file_iter(path).map_err(unread)? {
+                extra.push(certificate.map_err(unread)?);
+            }
+        }
+        let verifier = Verifier::new_with_extra_roots(extra, provider).map_err(unavailable)?;
+        let config =
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+        Ok(MakeRustlsConnect::new(config))
+    }
+}
+
+fn unavailable(error: rustls::Error) -> StoreError {
+    StoreError::Unavailable(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libpqs_words_for_tls_are_understood() {
+        let parsed =
+            Address::parse("postgres://u:p@db.test/leads?sslmode=verify-full&sslrootcert=%2Fca.pem").unwrap();
+        assert_eq!(parsed.config.get_ssl_mode(), SslMode::Require);
+        assert_eq!(parsed.roots, Some(PathBuf::from("/ca.pem")));
+        assert_eq!(parsed.place(), "the database leads at db.test");
+        assert!(
+            Address::parse("postgres://u:secret@db.test:port/leads")
+                .is_err_and(|why| !why.contains("secret"))
+        );
+        assert!(Address::parse("postgres:///leads").is_err());
+    }
+}

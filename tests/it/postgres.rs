@@ -1,0 +1,59 @@
+//! The service on PostgreSQL, as an operator starts it: nothing but the URL is different.
+
+use serde_json::json;
+use stand_ins::hook::{Fault, Hook};
+
+use crate::support::postgres::{Server, is_here};
+use crate::support::{Service, ada, binary, soon};
+
+#[tokio::test]
+async fn leads_survive_a_restart_of_the_service_and_of_the_database() {
+    if !is_here() {
+        return;
+    }
+    let mut server = Server::start();
+    let database = server.database().await;
+    let hook = Hook::start().await;
+    let url = hook.url();
+    let variables = [
+        ("DATABASE_URL", database.as_str()),
+        ("CRM_WEBHOOK_URL", url.as_str()),
+        ("LEAD_INTAKE__STORE__TIMEOUT", "1s"),
+        ("LEAD_INTAKE__DESTINATIONS__CRM__RETRY", "1ms, 1ms, 1ms, 1ms"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let ended = binary(folder.path(), &variables).args(["leads", "list"]).output().await.unwrap();
+    assert!(!ended.status.success(), "a command that looks makes no store");
+    let mut service = Service::start(&variables).await;
+    let first = service.accepted(&ada()).await;
+    service.until_state(&first, "crm", "delivered").await;
+
+    // The hook refuses, so the next lead is still on its way when everything stops.
+    hook.script().always(Fault::status(401));
+    let second = service.accepted(&ada()).await;
+    service.until_logged("destination parked").await;
+    server.tell("stop");
+    let key = [("Idempotency-Key", "k")];
+    let (status, body) = service.submit_with(&ada(), &key).await;
+    assert_eq!((status, &body["success"]), (503, &json!(false)));
+    assert_eq!(service.get("/health/ready").await.0, 503);
+    server.tell("start");
+    let ready = async { while service.get("/health/ready").await.0 != 200 {} };
+    soon(ready).await;
+    let (status, body) = service.submit_with(&ada(), &key).await;
+    assert_eq!(status, 200, "{body}");
+    let third = body["id"].as_str().unwrap().to_owned();
+    let (_, list) = service.cli(&["leads", "list", "--json"]).await;
+    assert_eq!(list.lines().count(), 3, "the one that was refused is there once: {list}");
+
+    service.kill().await;
+    hook.script().mend();
+    let mut service = service.again().await;
+    for id in [&first, &second, &third] {
+        service.until_state(id, "crm", "delivered").await;
+    }
+    let (code, text) = service.cli(&["check"]).await;
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(service.terminate().await, 0);
+    assert!(!service.folder.path().join("data").exists(), "no SQLite file was made beside it");
+}
