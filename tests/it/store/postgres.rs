@@ -190,10 +190,8 @@ async fn a_server_that_takes_no_more_writes_is_left_for_one_that_does() {
     own.batch_execute("CREATE DATABASE failover").await.unwrap();
     other.connect("postgres").await.batch_execute("CREATE DATABASE failover").await.unwrap();
     open(&other.url("failover")).await.close().await;
-    let both = format!(
-        "postgres://lead@/failover?host={},{}&port={},{}",
-        one.folder, other.folder, one.port, other.port
-    );
+    let both =
+        format!("postgres://lead@127.0.0.1:{},127.0.0.1:{}/failover?sslmode=disable", one.port, other.port);
     let store = open(&both).await;
     let lead = lead();
     store.accept(entry(&lead, Birth::Due)).await.unwrap();

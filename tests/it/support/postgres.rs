@@ -23,7 +23,7 @@ start() {
     until "$bin/pg_isready" -q -h "$dir" -p "$port" -U lead -d postgres; do kill -0 $pid; sleep 0.1; done
 }
 stop() { kill -INT $pid; wait $pid || true; }
-trap 'kill -QUIT $pid $pooler 2>/dev/null || true; wait || true; rm -rf "$dir"' EXIT
+trap 'kill -QUIT $pid 2>/dev/null || true; [ -z "$pooler" ] || kill -KILL $pooler; wait || true; rm -rf "$dir"' EXIT
 "$bin/initdb" -D "$dir/data" -U lead -A trust -E UTF8 --locale=C.UTF-8 >"$dir/log" 2>&1
 start
 PATH=$PATH:/usr/sbin
