@@ -7,7 +7,16 @@
 //! one transaction ([`store`]), starts the first **attempts**, and waits for the inline ones until the
 //! deadline. From then on each destination's **lane** ([`dispatch`]) claims what is due, makes one
 //! attempt ([`destination`]) and settles it: delivered, again later, or a **dead letter**
-//! ([`delivery::retry`]). A lease is a due date in the future, so a crash needs no recovery.
+//! ([`delivery::retry`]). A lease is a due date in the future, so a crash needs no recovery. What becomes of
+//! leads is told where people read it ([`dispatch::story`]), and operators hear of a destination that has
+//! stopped ([`dispatch::alerts`]); both only follow what the store says.
+//!
+//! # A new destination
+//! A folder in [`destination`] with its settings, the trait [`destination::Destination`] and the judgement of its
+//! answers; a line in each table of [`destination::registry`] and in `config/destinations.rs`; its defaults in
+//! `config/default.toml`; a stand-in that keeps to the vendor's contract, and a file of black-box tests. It
+//! never meets the store: what a repeat must know it writes into its notebook
+//! ([`destination::Notebook`]), and [`destination::api`] calls JSON APIs at the pace that they ask for.
 //!
 //! # Who may know whom
 //! Imports point down only: `main` → [`cli`] → [`app`] → [`config`] → [`http`], the engines in [`store`] and the

@@ -16,6 +16,7 @@ use stand_ins::api;
 use stand_ins::google::{self, Google};
 use stand_ins::hook::{self, Hook};
 use stand_ins::hubspot::{self, HubSpot};
+use stand_ins::pipedrive::{self, Pipedrive};
 use stand_ins::smtp::{self, Smtp};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,7 @@ struct Vendors {
     smtp: Smtp,
     hook: Hook,
     hubspot: HubSpot,
+    pipedrive: api::Api<Pipedrive>,
 }
 
 /// The running demo.
@@ -86,6 +88,7 @@ impl Demo {
             smtp: Smtp::start(smtp::Mode::Plain).await,
             hook: Hook::start().await,
             hubspot: hubspot::start().await,
+            pipedrive: pipedrive::start().await,
         });
         // A property of the account's own, as sales teams make them.
         vendors.hubspot.vendor().properties.insert("company_size".to_owned(), hubspot::Kind::Text);
@@ -144,6 +147,11 @@ fn config(vendors: &Vendors, folder: &std::path::Path, page: SocketAddr) -> Resu
         ("HUBSPOT_ACCESS_TOKEN", hubspot::TOKEN),
         ("LEAD_INTAKE__DESTINATIONS__HUBSPOT__BASE_URL", &vendors.hubspot.url()),
         ("LEAD_INTAKE__DESTINATIONS__HUBSPOT__PROPERTIES__COMPANY_SIZE", "form_data.company_size"),
+        ("PIPEDRIVE_API_TOKEN", pipedrive::TOKEN),
+        ("PIPEDRIVE_DOMAIN", "your-company"),
+        ("LEAD_INTAKE__DESTINATIONS__PIPEDRIVE__BASE_URL", &vendors.pipedrive.url()),
+        ("LEAD_INTAKE__DESTINATIONS__PIPEDRIVE__CREATE", "deal"),
+        ("LEAD_INTAKE__DESTINATIONS__PIPEDRIVE__SETTLE", "2s"),
         ("LEAD_INTAKE__DESTINATIONS__SHEET__LISTEN_EVERY", "2s"),
         ("LEAD_INTAKE__DESTINATIONS__SHEET__READS_PER_MINUTE", "600"),
         ("LEAD_INTAKE__DESTINATIONS__SHEET__WRITES_PER_MINUTE", "600"),
@@ -154,7 +162,7 @@ fn config(vendors: &Vendors, folder: &std::path::Path, page: SocketAddr) -> Resu
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
-    for name in ["SHEET", "NOTIFICATION", "CONFIRMATION", "CRM", "HUBSPOT"] {
+    for name in ["SHEET", "NOTIFICATION", "CONFIRMATION", "CRM", "HUBSPOT", "PIPEDRIVE"] {
         variables.insert(format!("LEAD_INTAKE__DESTINATIONS__{name}__RETRY"), retry.to_owned());
         variables.insert(format!("LEAD_INTAKE__DESTINATIONS__{name}__PROBE"), "3s".to_owned());
     }
@@ -163,7 +171,7 @@ fn config(vendors: &Vendors, folder: &std::path::Path, page: SocketAddr) -> Resu
 
 /// Everything that the page shows.
 async fn state(State(shared): State<Shared>) -> Json<Value> {
-    let Vendors { google, smtp, hook, hubspot } = shared.vendors.as_ref();
+    let Vendors { google, smtp, hook, hubspot, pipedrive } = shared.vendors.as_ref();
     let filter = LeadFilter { limit: Some(SHOWN), ..LeadFilter::default() };
     let leads = shared.store.leads(filter).await.unwrap_or_default();
     let mails: Vec<_> = smtp
@@ -189,14 +197,19 @@ async fn state(State(shared): State<Shared>) -> Json<Value> {
         .iter()
         .map(|contact| json!({"id": contact.id, "properties": contact.properties}))
         .collect();
+    let (persons, deals, notes) = {
+        let books = pipedrive.vendor();
+        (books.persons.clone(), books.deals.clone(), books.notes.len())
+    };
     Json(json!({
+        "pipedrive": {"persons": persons, "deals": deals, "notes": notes},
         "failed": google.rows(FAILED),
         "contacts": contacts,
         "leads": leads.iter().map(lead).collect::<Vec<_>>(),
         "sheet": google.rows("Leads"),
         "mails": mails,
         "calls": calls,
-        "down": {"sheet": google.is_broken(), "mail": smtp.is_broken(), "webhook": hook.script().is_planned(), "hubspot": hubspot.is_broken()},
+        "down": {"sheet": google.is_broken(), "mail": smtp.is_broken(), "webhook": hook.script().is_planned(), "hubspot": hubspot.is_broken(), "pipedrive": pipedrive.is_broken()},
     }))
 }
 
@@ -221,7 +234,7 @@ fn lead(record: &LeadRecord) -> Value {
 
 /// Takes a vendor down or up.
 async fn switch(State(shared): State<Shared>, Path((name, how)): Path<(String, String)>) -> StatusCode {
-    let Vendors { google, smtp, hook, hubspot } = shared.vendors.as_ref();
+    let Vendors { google, smtp, hook, hubspot, pipedrive } = shared.vendors.as_ref();
     match (name.as_str(), how.as_str()) {
         ("sheet", "down") => google.always(google::On::Any, google::Fault::Status(503)),
         ("sheet", "up") => google.mend(),
@@ -236,6 +249,8 @@ async fn switch(State(shared): State<Shared>, Path((name, how)): Path<(String, S
             json!({"status": "error", "message": "The token was revoked.", "category": "INVALID_AUTHENTICATION"}),
         )),
         ("hubspot", "up") => hubspot.mend(),
+        ("pipedrive", "down") => pipedrive.always(api::Fault::html(502)),
+        ("pipedrive", "up") => pipedrive.mend(),
         _ => return StatusCode::NOT_FOUND,
     }
     StatusCode::NO_CONTENT

@@ -55,12 +55,17 @@ async fn one_command_shows_a_lead_travel_to_every_vendor_and_leaves_nothing_behi
     vendor("webhook", "up").await.unwrap();
     until(|state| {
         let deliveries = state["leads"][0]["deliveries"].as_array().unwrap();
-        deliveries.len() == 5 && deliveries.iter().all(|delivery| delivery["state"] == "delivered")
+        deliveries.len() == 6 && deliveries.iter().all(|delivery| delivery["state"] == "delivered")
     })
     .await;
 
     let state = until(|state| state["sheet"][1][16] == "TRUE").await;
     assert_eq!(state["contacts"][0]["properties"]["firstname"], "Ada");
+    assert_eq!(
+        (&state["pipedrive"]["persons"][0]["name"], &state["pipedrive"]["notes"]),
+        (&"Ada Lovelace".into(), &1.into())
+    );
+    assert_eq!(state["pipedrive"]["deals"].as_array().unwrap().len(), 1);
 
     let id = demo.id().unwrap().to_string();
     Command::new("kill").args(["-INT", &id]).status().await.unwrap();

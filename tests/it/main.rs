@@ -5,6 +5,7 @@ mod architecture;
 mod browser;
 mod canary;
 mod config;
+mod conformance;
 mod delivery;
 mod demo;
 mod destination_email;

@@ -10,7 +10,8 @@ use crate::store::{StoreError, Unshown};
 /// The attempt from which on a failing delivery is worth a row in the sheet.
 const WORTH_TELLING: u32 = 3;
 
-/// A delivery has changed: it is to be told if it is dead, fails for the third time, or was told before.
+/// A delivery has changed: it is to be told if it is dead, fails for the third time, was told before, or is
+/// just being told.
 pub(super) fn delivery_changed(db: &Connection, id: &str, destination: &str) -> Result<(), StoreError> {
     change(
         db,
@@ -20,7 +21,8 @@ pub(super) fn delivery_changed(db: &Connection, id: &str, destination: &str) -> 
            AND (d.state = 'dead'
                 OR (d.state = 'pending' AND d.attempts >= ?3
                     AND (SELECT count(*) FROM attempts a WHERE a.lead = d.lead AND a.destination = d.destination) >= ?3)
-                OR EXISTS (SELECT 1 FROM told t WHERE t.lead = d.lead AND t.destination = d.destination))
+                OR EXISTS (SELECT 1 FROM told t WHERE t.lead = d.lead AND t.destination = d.destination)
+                OR EXISTS (SELECT 1 FROM unshown u WHERE u.lead = d.lead AND u.destination = d.destination))
          ON CONFLICT DO UPDATE SET version = version + 1",
         params![id, destination, WORTH_TELLING],
     )?;

@@ -253,3 +253,51 @@ async fn a_file_that_somebody_holds_is_unavailable_and_then_available_again() {
     engine.store.ready().await.unwrap();
     engine.store.accept(entry(&lead(), Birth::Due)).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_changes_while_it_is_being_told_is_told_again() {
+    let engine = engine();
+    let lead = lead();
+    engine.store.accept(entry(&lead, Birth::Due)).await.unwrap();
+    assert_eq!(engine.store.unshown(10).await.unwrap(), [], "what has not failed is no news");
+    let claim = engine.claim().await.pop().unwrap();
+    let id = claim.delivery.clone();
+    engine.settle(claim, Settlement::Dead).await;
+    let told = engine.store.unshown(10).await.unwrap();
+    assert_eq!((told.len(), told[0].lead, told[0].destination.as_ref()), (1, lead.id, Some(&id.destination)));
+    engine.store.replay(std::slice::from_ref(&id)).await.unwrap();
+    engine.store.shown(told).await.unwrap();
+    let again = engine.store.unshown(10).await.unwrap();
+    assert_eq!(again.len(), 1, "the replay came after what was told");
+    engine.store.shown(again).await.unwrap();
+    assert_eq!(engine.store.unshown(10).await.unwrap(), []);
+    // Once it has been told of, every later change is.
+    let claim = engine.claim().await.pop().unwrap();
+    engine.settle(claim, Settlement::Delivered(Receipt::default())).await;
+    assert_eq!(engine.store.unshown(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn steps_and_memory_outlive_the_attempt() {
+    let engine = engine();
+    let lead = lead();
+    engine.store.accept(entry(&lead, Birth::Due)).await.unwrap();
+    let claim = engine.claim().await.pop().unwrap();
+    assert!(claim.steps.is_empty());
+    let id = claim.delivery.clone();
+    engine.store.finish_step(&id, "person", "12").await.unwrap();
+    engine.store.finish_step(&id, "deal", "34").await.unwrap();
+    engine.store.finish_step(&id, "person", "13").await.unwrap();
+    engine.store.release(claim).await.unwrap();
+    let claim = engine.claim().await.pop().unwrap();
+    let steps: Vec<_> = claim.steps.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(steps, [("deal", "34"), ("person", "13")]);
+
+    let (crm, other) = (&id.destination, &"other".parse().unwrap());
+    engine.store.remember(crm, "key", "a").await.unwrap();
+    engine.store.remember(crm, "key", "b").await.unwrap();
+    assert_eq!(engine.store.recall(crm, "key").await.unwrap().as_deref(), Some("b"));
+    assert_eq!(engine.store.recall(other, "key").await.unwrap(), None);
+    engine.store.remember(crm, "key", "").await.unwrap();
+    assert_eq!(engine.store.recall(crm, "key").await.unwrap(), None);
+}
