@@ -436,10 +436,9 @@ async fn a_deal_is_known_by_its_field_or_by_person_title_and_time() {
         let vendor = pipedrive::start().await;
         let person = vendor.vendor().add_person("Ada", "ada@example.com");
         // Deals of old and of other titles are not ours.
-        for (id, title, time) in [
-            (900, "Ada Lovelace (contact)", "2020-01-01T00:00:00Z"),
-            (901, "Another", "2099-01-01T00:00:00Z"),
-        ] {
+        for (id, title, time) in
+            [(1, "Ada Lovelace (contact)", "2020-01-01T00:00:00Z"), (901, "Another", "2099-01-01T00:00:00Z")]
+        {
             vendor
                 .vendor()
                 .deals
