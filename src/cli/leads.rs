@@ -1,6 +1,6 @@
 //! `lead-intake leads list · show · export · import · consent`
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Common, Failure, print_json, table};
@@ -12,30 +12,16 @@ use crate::store::{LeadFilter, LeadRecord};
 pub(super) enum Leads {
     /// Lists leads, newest first
     List {
-        /// Only this form's
-        #[arg(long)]
-        form: Option<FormName>,
-        /// Only those received at or after (2026-11-24T09:30:00Z)
-        #[arg(long, value_name = "TIME")]
-        since: Option<Timestamp>,
-        /// Only those received before
-        #[arg(long, value_name = "TIME")]
-        until: Option<Timestamp>,
+        #[command(flatten)]
+        which: Which,
         /// At most so many
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
     /// Writes all leads to the standard output, oldest first: CSV, or with --json one lead a line
     Export {
-        /// Only this form's
-        #[arg(long)]
-        form: Option<FormName>,
-        /// Only those received at or after (2026-11-24T09:30:00Z)
-        #[arg(long, value_name = "TIME")]
-        since: Option<Timestamp>,
-        /// Only those received before
-        #[arg(long, value_name = "TIME")]
-        until: Option<Timestamp>,
+        #[command(flatten)]
+        which: Which,
     },
     /// Shows a lead and everything that happened to it
     Show {
@@ -54,6 +40,26 @@ pub(super) enum Leads {
     },
 }
 
+/// Which leads are meant.
+#[derive(Args)]
+pub(super) struct Which {
+    /// Only this form's
+    #[arg(long)]
+    form: Option<FormName>,
+    /// Only those received at or after (2026-11-24T09:30:00Z)
+    #[arg(long, value_name = "TIME")]
+    since: Option<Timestamp>,
+    /// Only those received before
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+}
+
+impl Which {
+    fn filter(self, limit: Option<u32>) -> LeadFilter {
+        LeadFilter { form: self.form, since: self.since, until: self.until, limit }
+    }
+}
+
 impl Leads {
     pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
         if matches!(self, Self::Import) {
@@ -62,13 +68,9 @@ impl Leads {
         let store = common.store().await?;
         let ended = match self {
             Self::Import => Ok(()),
-            Self::List { form, since, until, limit } => {
-                let filter = LeadFilter { form, since, until, limit: Some(limit) };
-                list(common, &store.leads(filter).await?)
-            }
-            Self::Export { form, since, until } => {
-                let filter = LeadFilter { form, since, until, limit: None };
-                super::export::write(store.leads(filter).await?, common.json)
+            Self::List { which, limit } => list(common, &store.leads(which.filter(Some(limit))).await?),
+            Self::Export { which } => {
+                super::export::write(store.leads(which.filter(None)).await?, common.json)
             }
             Self::Show { id } => match store.lead(id).await? {
                 Some(record) if common.json => print_json(&record),

@@ -1,10 +1,12 @@
 //! Tells the operators when a destination parks, and when it works again: one mail each, and no more than
 //! one that it parked in six hours.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -17,7 +19,7 @@ use crate::store::{Store, StoreError};
 /// The least time between two mails that one destination has parked.
 const APART: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// How long to wait before a mail is tried again, for each try.
+/// How long to wait before a mail is tried again, for each try; then the log alone has said it.
 const AGAIN: [Duration; 6] = [
     Duration::from_secs(1),
     Duration::from_secs(30),
@@ -71,22 +73,44 @@ pub struct Operators {
     pub stop: CancellationToken,
 }
 
+/// An alert that has still to be told.
+struct Pending {
+    alert: Alert,
+    tries: usize,
+    at: Instant,
+}
+
 impl Operators {
-    /// Tells until the stop.
+    /// Tells until the stop. A newer word of a destination takes the place of one that could not be told:
+    /// nobody hears that something has stopped which works again.
     pub async fn run(self, mut alerts: UnboundedReceiver<Alert>) {
+        let mut pending: BTreeMap<DestinationName, Pending> = BTreeMap::new();
         loop {
-            let alert = tokio::select! {
-                () = self.stop.cancelled() => return,
-                alert = alerts.recv() => alert,
+            let next = pending.values().map(|it| (it.at, it.alert.destination.clone())).min();
+            let due = async {
+                match &next {
+                    Some((at, _)) => tokio::time::sleep_until(*at).await,
+                    None => std::future::pending().await,
+                }
             };
-            let Some(alert) = alert else { return };
-            let mut told = self.tell(&alert).await;
-            for wait in AGAIN {
-                let Err(why) = &told else { break };
-                warn!(destination = %alert.destination, why, "the operators are not told yet");
-                tokio::select! {
-                    () = self.stop.cancelled() => return,
-                    () = tokio::time::sleep(wait) => told = self.tell(&alert).await,
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = due => {
+                    let Some(due) = next.and_then(|(_, name)| pending.remove(&name)) else { continue };
+                    let told = tokio::select! {
+                        () = self.stop.cancelled() => return,
+                        told = self.tell(&due.alert) => told,
+                    };
+                    if let (Err(why), Some(wait)) = (told, AGAIN.get(due.tries)) {
+                        let name = due.alert.destination.clone();
+                        warn!(destination = %name, why, "the operators are not told yet");
+                        pending.insert(name, Pending { tries: due.tries + 1, at: Instant::now() + *wait, ..due });
+                    }
+                }
+                alert = alerts.recv() => {
+                    let Some(alert) = alert else { return };
+                    pending.insert(alert.destination.clone(), Pending { alert, tries: 0, at: Instant::now() });
                 }
             }
         }

@@ -4,6 +4,7 @@
 //! next delivery is due, somebody wakes it, or two seconds have passed: another process, such as
 //! `lead-intake deliveries replay`, can make a delivery due without telling anyone.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub struct Lane {
     gate: Mutex<Gate>,
     wake: Notify,
     tally: Tally,
+    /// Since the process began.
+    has_worked: AtomicBool,
     pub(super) settings: LaneSettings,
     pub(super) policy: RetryPolicy,
     pub(super) destination: Arc<dyn Destination>,
@@ -85,6 +88,7 @@ impl Lane {
             gate: Mutex::new(Gate::new(settings.concurrency, settings.probe)),
             wake: Notify::new(),
             tally: Tally::default(),
+            has_worked: AtomicBool::new(false),
             name,
             nature,
             settings,
@@ -242,23 +246,26 @@ impl Lane {
         self.tally.count(crate::delivery::AttemptOutcome::of(outcome));
         let change = self.gate().record(outcome, Instant::now(), self.around.clock.now());
         let code = outcome.as_ref().err().map(|error| error.code.as_str());
-        let (name, at) = (&self.name, self.around.clock.now());
-        match &change {
-            Some(Change::Parked) => {
-                let why = outcome.as_ref().err().map(|error| error.detail.clone());
-                self.around.alerts.say(name, Some(why.unwrap_or_default()), at);
-            }
-            Some(Change::Recovered) => self.around.alerts.say(name, None, at),
-            None => {}
-        }
+        let at = self.around.clock.now();
         match change {
-            Some(Change::Parked) => error!(
-                destination = %self.name,
-                code,
-                "destination parked: its credentials or settings are wrong; its deliveries wait and it \
-                 is probed until it is mended; `lead-intake check --online` says more"
-            ),
-            Some(Change::Recovered) => info!(destination = %self.name, "destination recovered"),
+            Some(Change::Parked) => {
+                error!(
+                    destination = %self.name,
+                    code,
+                    "destination parked: its credentials or settings are wrong; its deliveries wait and it \
+                     is probed until it is mended; `lead-intake check --online` says more"
+                );
+                let why = outcome.as_ref().err().map(|error| error.detail.clone()).unwrap_or_default();
+                self.around.alerts.say(&self.name, Some(why), at);
+            }
+            Some(Change::Recovered) => {
+                info!(destination = %self.name, "destination recovered");
+                self.around.alerts.say(&self.name, None, at);
+            }
+            // It may have been parked when an earlier process ended: a restart is how settings are mended.
+            None if outcome.is_ok() && !self.has_worked.swap(true, Ordering::Relaxed) => {
+                self.around.alerts.say(&self.name, None, at);
+            }
             None => {}
         }
     }

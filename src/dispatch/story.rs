@@ -57,7 +57,12 @@ impl Story {
         let (mut again, longest) = AGAIN;
         let mut listen_at = Instant::now() + self.listen_every;
         while !self.around.stop.is_cancelled() {
-            let nap = match self.round(&mut listen_at).await {
+            // Dropped half way it is only told later: the store says what is missing.
+            let ended = tokio::select! {
+                () = self.around.stop.cancelled() => return,
+                ended = self.round(&mut listen_at) => ended,
+            };
+            let nap = match ended {
                 Ok(is_all) => {
                     again = AGAIN.0;
                     if is_all {

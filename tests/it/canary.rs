@@ -5,7 +5,7 @@ use serde_json::json;
 use stand_ins::google::{self, Google, On, TokenFault};
 use stand_ins::hook::{self, Hook};
 use stand_ins::smtp::{self, Smtp, Stage, What};
-use stand_ins::{api, hubspot};
+use stand_ins::{api, hubspot, pipedrive};
 
 use crate::support::Service;
 
@@ -40,6 +40,12 @@ async fn no_line_of_the_log_holds_a_secret_or_anything_personal() {
         (google.spreadsheet_id(), google.credentials(), google.base_url(), smtp.url());
     let crm = hubspot::start().await;
     let crm_url = crm.url();
+    let sales = pipedrive::start().await;
+    let sales_url = sales.url();
+    let refused = json!({"success": false, "error": format!("bad {} {}", PERSONAL[0], pipedrive::TOKEN)});
+    for status in [500, 401] {
+        sales.next("GET", api::Fault::json(status, refused.clone()));
+    }
     let quoted = json!({"message": format!("bad {} {}", PERSONAL[0], hubspot::TOKEN)});
     for status in [500, 401] {
         crm.next("POST", api::Fault::json(status, quoted.clone()));
@@ -66,6 +72,12 @@ async fn no_line_of_the_log_holds_a_secret_or_anything_personal() {
         ("LEAD_INTAKE__DESTINATIONS__HUBSPOT__BASE_URL", &crm_url),
         ("LEAD_INTAKE__DESTINATIONS__HUBSPOT__RETRY", "1ms, 1ms, 1ms"),
         ("LEAD_INTAKE__DESTINATIONS__HUBSPOT__PROBE", "1ms"),
+        ("PIPEDRIVE_API_TOKEN", pipedrive::TOKEN),
+        ("PIPEDRIVE_DOMAIN", "example"),
+        ("LEAD_INTAKE__DESTINATIONS__PIPEDRIVE__BASE_URL", &sales_url),
+        ("LEAD_INTAKE__DESTINATIONS__PIPEDRIVE__RETRY", "1ms, 1ms, 1ms"),
+        ("LEAD_INTAKE__DESTINATIONS__PIPEDRIVE__SETTLE", "1ms"),
+        ("LEAD_INTAKE__DESTINATIONS__PIPEDRIVE__PROBE", "1ms"),
         ("OPERATOR_TOKEN", "canary-operator"),
         ("IP_HASH_KEY", "canary-hash"),
         ("TRUSTED_PROXIES", "127.0.0.1"),
@@ -98,6 +110,7 @@ async fn no_line_of_the_log_holds_a_secret_or_anything_personal() {
     service.until_state(id, "crm", "delivered").await;
     service.until_state(id, "confirmation", "delivered").await;
     service.until_state(id, "hubspot", "delivered").await;
+    service.until_state(id, "pipedrive", "delivered").await;
     for (body, kind) in [
         ("{\"email\":\"canary.person@example.org\"", "application/json"),
         ("email=canary.person%40example.org", "application/x-www-form-urlencoded"),
@@ -117,6 +130,7 @@ async fn no_line_of_the_log_holds_a_secret_or_anything_personal() {
     let private = account["private_key"].as_str().unwrap().lines().nth(1).unwrap().to_owned();
     let more = [
         hubspot::TOKEN.to_owned(),
+        pipedrive::TOKEN.to_owned(),
         smtp::PASSWORD.to_owned(),
         "ya29.".to_owned(),
         "eyJ0eXAi".to_owned(),

@@ -68,6 +68,23 @@ async fn operators_get_one_mail_when_a_destination_parks_and_one_when_it_recover
 }
 
 #[tokio::test]
+async fn a_destination_that_a_restart_mended_is_told_to_work_again() {
+    let (smtp, hook) = (Smtp::start(Mode::Plain).await, Hook::start().await);
+    let mut first = service(&smtp, &hook, &[]).await;
+    let database = format!("sqlite://{}", first.folder.path().join("data/lead-intake.db").display());
+    hook.script().always(Fault::status(401));
+    let id = first.accepted(&ada()).await;
+    soon(smtp.until(|mails| ours(mails).len() == 1)).await;
+    first.until_logged("the operators were told").await;
+    assert_eq!(first.terminate().await, 0);
+    hook.script().mend();
+    let second = service(&smtp, &hook, &[("DATABASE_URL", &database)]).await;
+    second.until_state(&id, "crm", "delivered").await;
+    let mails = soon(smtp.until(|mails| ours(mails).len() == 2)).await;
+    assert_eq!(ours(&mails)[1].header("subject").unwrap(), "lead-intake: crm works again");
+}
+
+#[tokio::test]
 async fn without_a_word_the_team_is_told_and_a_mail_that_fails_is_tried_again() {
     let (smtp, hook) = (Smtp::start(Mode::Plain).await, Hook::start().await);
     let service = service(&smtp, &hook, &[("LEAD_INTAKE__DESTINATIONS__NOTIFICATION__FORMS", "other")]).await;
