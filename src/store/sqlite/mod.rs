@@ -1,6 +1,8 @@
 //! The embedded engine: SQLite in WAL mode with synchronous FULL, by rusqlite. One thread writes and
 //! commits whatever is waiting (`writer.rs`); readers have connections of their own.
 
+mod accept;
+mod claim;
 mod read;
 mod schema;
 mod story;
@@ -98,28 +100,28 @@ impl Readers {
 impl Store for Sqlite {
     async fn accept(&self, entry: Arc<Entry>) -> Result<Accepted, StoreError> {
         let (now, asked) = (self.now(), Instant::now());
-        let draft = write::Draft::new(entry)?;
-        self.writer.run(move |db| write::accept(db, &draft, now, asked)).await
+        let draft = accept::Draft::new(entry)?;
+        self.writer.run(move |db| accept::accept(db, &draft, now, asked)).await
     }
 
     async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claim>, StoreError> {
         let (now, asked) = (self.now(), Instant::now());
-        self.writer.run(move |db| write::claim_due(db, &request, now, asked)).await
+        self.writer.run(move |db| claim::claim_due(db, &request, now, asked)).await
     }
 
     async fn settle(&self, settle: Settle) -> Result<bool, StoreError> {
         let now = self.now();
-        self.writer.run(move |db| write::settle(db, &settle, now)).await
+        self.writer.run(move |db| claim::settle(db, &settle, now)).await
     }
 
     async fn release(&self, claim: Claim) -> Result<bool, StoreError> {
         let now = self.now();
-        self.writer.run(move |db| write::release(db, &claim.delivery, claim.attempt, now)).await
+        self.writer.run(move |db| claim::release(db, &claim.delivery, claim.attempt, now)).await
     }
 
     async fn renew(&self, delivery: &DeliveryId, attempt: u32, lease: Duration) -> Result<bool, StoreError> {
         let (delivery, until) = (delivery.clone(), self.now() + write::millis(lease));
-        self.writer.run(move |db| write::renew(db, &delivery, attempt, until)).await
+        self.writer.run(move |db| claim::renew(db, &delivery, attempt, until)).await
     }
 
     async fn finish_step(&self, delivery: &DeliveryId, name: &str, value: &str) -> Result<(), StoreError> {
