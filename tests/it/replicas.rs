@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use stand_ins::api::Fault::Slow;
 use stand_ins::google::{Google, Kind};
 use stand_ins::hook::{Fault, Hook};
 use stand_ins::pipedrive;
 use stand_ins::smtp::{Mode, Smtp};
 
-use crate::support::postgres::{is_here, is_needed, shared};
+use crate::support::postgres::{Server, is_here, is_needed, shared};
 use crate::support::{Service, ada, soon};
 
 /// Three of them, all configured alike.
@@ -139,8 +140,11 @@ async fn leads_of_one_address_at_three_processes_are_one_person_in_pipedrive() {
         ("LEAD_INTAKE__DESTINATIONS__PIPEDRIVE__RETRY", "1ms, 1ms, 1ms, 1ms, 1ms, 1ms"),
     ])
     .await;
-    // The search index shows nobody who was just made: only turns and a common memory help.
+    // The search index is slow and shows nobody who was just made: only turns and a common memory help.
     crm.vendor().search_lags = true;
+    for _ in 0..6 {
+        crm.next("GET /api/v2/persons/search", Slow(Duration::from_millis(300)));
+    }
     let lead = ada();
     let leads = replicas.iter().chain(&replicas).map(|replica| replica.accepted(&lead));
     for id in join_all(leads).await {
@@ -177,6 +181,37 @@ async fn what_a_killed_process_was_at_is_taken_over_by_another() {
     let calls = hook.calls();
     assert_eq!(calls.len(), 2);
     assert_eq!(calls[0].id(), calls[1].id(), "the repeat looks like the first");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_database_is_away_a_lead_that_comes_to_two_processes_is_one_row() {
+    if !is_here() {
+        return;
+    }
+    let (google, mut server) = (Google::start().await, Server::start());
+    let (id, key, url) = (google.spreadsheet_id(), google.credentials(), google.base_url());
+    let database = server.database().await;
+    let variables = [
+        ("GOOGLE_SHEETS_ID", id.as_str()),
+        ("GOOGLE_CREDENTIALS_JSON", &key),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__BASE_URL", &url),
+        ("LEAD_INTAKE__STORE__TIMEOUT", "300ms"),
+        ("DATABASE_URL", &database),
+    ];
+    let replicas = join_all((0..2).map(|_| Service::start(&variables))).await;
+    server.tell("stop");
+    let mut ids = Vec::new();
+    for replica in &replicas {
+        assert_eq!(replica.get("/health/ready").await.0, 200, "leads are taken all the same");
+        let (status, body) = replica.submit_with(&ada(), &[("Idempotency-Key", "k")]).await;
+        assert_eq!(status, 200, "{body}");
+        ids.push(body["id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(ids[0], ids[1]);
+    server.tell("start");
+    let delivery = replicas[0].until_state(&ids[0], "sheet", "delivered").await;
+    assert!(delivery["receipt"].is_object());
+    assert_eq!(google.records("Leads").len(), 1);
 }
 
 /// A port that nobody has, for a process that keeps it over a restart.
