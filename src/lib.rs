@@ -14,7 +14,7 @@
 //! # Many processes
 //! Processes that share a store know nothing of each other. What they share is kept in it: claims, how a
 //! destination stands ([`delivery::standing`]), turns and paces ([`destination::commons`]). While it cannot be asked
-//! each goes on alone.
+//! each goes on alone with what cannot wait.
 //!
 //! # A new destination
 //! A folder in [`destination`] with its settings, the trait [`destination::Destination`] and the judgement of its

@@ -1,8 +1,8 @@
 //! What a destination shares with the other processes that deliver to it: whose turn it is, how fast calls may
 //! follow each other, and when nobody calls at all. The destination never meets the store that keeps it.
 //!
-//! While the store cannot be asked nothing is shared: each process goes on alone, for a lead that is safe in the
-//! wrong order is better than one that is not safe.
+//! While the store cannot be asked each process keeps to the pace alone, and a turn is waited for; only whoever
+//! keeps a lead that would be safe nowhere else goes on without.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -76,19 +76,25 @@ pub struct InTurn {
     name: String,
     number: i64,
     ends: Ends,
-    /// Ends the turn; `None`: nobody could be asked, so nobody is kept out.
+    /// Ends the turn; `None`: nobody could be asked, and nobody is kept out.
     kept: Option<DropGuard>,
 }
 
 impl InTurn {
-    /// Waits for the turn; `None`: it did not come by the deadline.
-    pub async fn wait(commons: &Arc<dyn Commons>, name: String, deadline: Option<Instant>) -> Option<Self> {
+    /// Waits for the turn; `None`: it did not come by the deadline. `alone` says whether to go on when
+    /// nobody can be asked.
+    pub async fn wait(
+        commons: &Arc<dyn Commons>,
+        name: String,
+        deadline: Option<Instant>,
+        alone: impl Fn() -> bool,
+    ) -> Option<Self> {
         static NUMBER: AtomicI64 = AtomicI64::new(1);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let ends = Ends(Arc::new(Mutex::new(Instant::now())));
         let mut turn = Self { commons: Arc::clone(commons), name, number, ends, kept: None };
         let (mut again, longest) = AGAIN;
-        while !turn.take().await {
+        while !turn.take().await.unwrap_or_else(&alone) {
             let next = Instant::now() + again;
             if deadline.is_some_and(|deadline| deadline <= next) {
                 return None;
@@ -99,27 +105,25 @@ impl InTurn {
         Some(turn)
     }
 
-    async fn take(&mut self) -> bool {
+    async fn take(&mut self) -> Option<bool> {
         let asked = Instant::now();
-        match self.commons.take_turn(&self.name, self.number, LENGTH).await {
-            Some(true) => {
-                self.ends.set(asked + LENGTH);
-                self.kept.get_or_insert_with(|| {
-                    let dropped = CancellationToken::new();
-                    let (ends, until) = (self.ends.clone(), dropped.clone());
-                    self.commons.keep_turn(&self.name, self.number, LENGTH, ends, until);
-                    dropped.drop_guard()
-                });
-                true
-            }
-            Some(false) => false,
-            None => true,
+        let taken = self.commons.take_turn(&self.name, self.number, LENGTH).await?;
+        if taken {
+            self.ends.set(asked + LENGTH);
+            self.kept.get_or_insert_with(|| {
+                let dropped = CancellationToken::new();
+                let (ends, until) = (self.ends.clone(), dropped.clone());
+                self.commons.keep_turn(&self.name, self.number, LENGTH, ends, until);
+                dropped.drop_guard()
+            });
         }
+        Some(taken)
     }
 
-    /// Whether it is still this process's turn. `false`: another one has it by now.
-    pub async fn lasts(&mut self) -> bool {
-        self.ends.get() >= Instant::now() + LEAST || self.take().await
+    /// Whether it is still this process's turn. `false`: another one may have it by now. `alone`: the answer
+    /// when nobody can be asked.
+    pub async fn lasts(&mut self, alone: bool) -> bool {
+        self.ends.get() >= Instant::now() + LEAST || self.take().await.unwrap_or(alone)
     }
 }
 
@@ -140,18 +144,18 @@ impl Ours {
 
     /// Waits for a turn of this destination's own.
     pub async fn turn(&self, what: &str, deadline: Instant) -> Option<InTurn> {
-        InTurn::wait(&self.commons, format!("{} {what}", self.name), Some(deadline)).await
+        InTurn::wait(&self.commons, format!("{} {what}", self.name), Some(deadline), || false).await
     }
 }
 
-/// For a process that has no store: a check, a test.
+/// For a process that shares nothing: a check, a test.
 #[derive(Debug)]
 pub struct Alone;
 
 #[async_trait]
 impl Commons for Alone {
     async fn take_turn(&self, _: &str, _: i64, _: Duration) -> Option<bool> {
-        None
+        Some(true)
     }
 
     fn keep_turn(&self, _: &str, _: i64, _: Duration, _: Ends, _: CancellationToken) {}

@@ -53,7 +53,7 @@ impl Shared {
             Ok(Err(error)) => Chain(&error).to_string(),
             Err(_) => "no answer in a second".to_owned(),
         };
-        warn!(error, "the store cannot be asked what other processes do; this one goes on alone");
+        warn!(error, "the store cannot be asked what other processes do");
         *self.down_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + DOWN);
         None
     }

@@ -70,9 +70,9 @@ impl Story {
         let mut turn: Option<InTurn> = None;
         while !self.around.stop.is_cancelled() {
             let ours = match &mut turn {
-                Some(turn) => turn.lasts().await,
+                Some(turn) => turn.lasts(false).await,
                 None => {
-                    turn = InTurn::wait(&self.commons, TURN.to_owned(), Some(Instant::now())).await;
+                    turn = InTurn::wait(&self.commons, TURN.to_owned(), Some(Instant::now()), || false).await;
                     turn.is_some()
                 }
             };

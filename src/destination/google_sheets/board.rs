@@ -127,7 +127,7 @@ impl GoogleSheets {
     /// Marks the leads' rows.
     async fn mark(&self, synced: &[(LeadId, bool)]) -> Result<(), Failure> {
         let mut purse = self.purse().await;
-        let mut seat = self.writer.desk.sit().await;
+        let mut seat = self.writer.desk.sit(|| false).await;
         let Some((tab, id, place)) = self.writer.place_of(&mut seat, SYNCED).await? else { return Ok(()) };
         let text = |all: bool| Some(if all { "TRUE" } else { "FALSE" }.to_owned());
         let wanted = synced.iter().map(|(lead, all)| (lead.to_string(), vec![text(*all)]));
@@ -162,7 +162,7 @@ impl GoogleSheets {
 
     /// Brings the rows of failing deliveries to their newest, and adds those that are not there.
     async fn list(&self, failing: &[Failing]) -> Result<(), Failure> {
-        let mut seat = self.board.sit().await;
+        let mut seat = self.board.sit(|| false).await;
         let Some((tab, header)) = self.failures(true).await? else { return Ok(()) };
         let id = header.id().map_err(|why| Failure::NoAccess(why.to_owned()))?;
         // Everything but the payload, which never changes, and what people write.
@@ -221,7 +221,7 @@ impl GoogleSheets {
     }
 
     async fn write_answers(&self, answers: &[Wish]) -> Result<(), Failure> {
-        let mut seat = self.board.sit().await;
+        let mut seat = self.board.sit(|| false).await;
         let Some((tab, header)) = self.failures(false).await? else { return Ok(()) };
         let (Ok(id), Some(action)) = (header.id(), header.position(ACTION)) else { return Ok(()) };
         let wanted = answers.iter().map(|wish| (wish.id.to_string(), vec![Some(wish.action.clone())]));

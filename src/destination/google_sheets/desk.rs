@@ -22,6 +22,8 @@ pub(super) struct Seat<'a, T> {
     pub(super) kept: MutexGuard<'a, T>,
     /// Since when nobody else writes.
     pub(super) since: Instant,
+    /// Whether to write although nobody can be asked who else does.
+    pub(super) alone: bool,
     turn: InTurn,
 }
 
@@ -30,12 +32,12 @@ impl<T> Desk<T> {
         Self { commons: Arc::clone(commons), name, kept: Mutex::new(kept) }
     }
 
-    /// Waits for a seat.
-    pub(super) async fn sit(&self) -> Seat<'_, T> {
+    /// Waits for a seat. `alone` says whether to take it although nobody can be asked who else sits there.
+    pub(super) async fn sit(&self, alone: impl Fn() -> bool) -> Seat<'_, T> {
         let kept = self.kept.lock().await;
         loop {
-            if let Some(turn) = InTurn::wait(&self.commons, self.name.clone(), None).await {
-                return Seat { kept, since: Instant::now(), turn };
+            if let Some(turn) = InTurn::wait(&self.commons, self.name.clone(), None, &alone).await {
+                return Seat { kept, since: Instant::now(), alone: false, turn };
             }
         }
     }
@@ -44,6 +46,6 @@ impl<T> Desk<T> {
 impl<T> Seat<'_, T> {
     /// To be asked before every write: whether it is still this process that writes.
     pub(super) async fn may_write(&mut self) -> Result<(), Failure> {
-        if self.turn.lasts().await { Ok(()) } else { Err(Failure::Overtaken) }
+        if self.turn.lasts(self.alone).await { Ok(()) } else { Err(Failure::Overtaken) }
     }
 }

@@ -6,7 +6,7 @@ use tracing::warn;
 
 use super::api::Failure;
 use super::fault::Sent;
-use super::{GoogleSheets, columns};
+use super::{Errand, GoogleSheets, columns};
 use crate::delivery::{DeliveryError, Fault, Receipt};
 use crate::destination::{FallbackHome, Parcel};
 use crate::id::LeadId;
@@ -28,7 +28,8 @@ impl FallbackHome for GoogleSheets {
         let mut cells = columns::cells(parcel.lead, parcel.crm_planned);
         cells.push((columns::MARK.to_owned(), mark));
         // A client that repeats may have come to another process before, and the store cannot be asked.
-        let outcome = self.send(parcel, cells, parcel.lead.id.is_of_key()).await;
+        let looks = parcel.lead.id.is_of_key();
+        let outcome = self.send(parcel, cells, Errand { looks, keeps: true }).await;
         match &outcome {
             Ok(_) => drop(self.unsure.remove(&parcel.lead.id)),
             Err(error) if matches!(error.fault, Fault::Unknown { .. }) => self.unsure.add(parcel.lead.id),
@@ -44,7 +45,7 @@ impl FallbackHome for GoogleSheets {
     }
 
     async fn kept(&self) -> Result<Vec<Result<Lead, String>>, DeliveryError> {
-        let mut seat = self.writer.desk.sit().await;
+        let mut seat = self.writer.desk.sit(|| false).await;
         let read = async {
             let Some((tab, id, mark)) = self.writer.place_of(&mut seat, columns::MARK).await? else {
                 return Ok(Vec::new());
@@ -74,7 +75,7 @@ impl GoogleSheets {
     /// Empties the leads' marks; one that is taken off a wrong row is put back.
     async fn clear_marks(&self, leads: &[LeadId]) -> Result<(), Failure> {
         let mut purse = self.purse().await;
-        let mut seat = self.writer.desk.sit().await;
+        let mut seat = self.writer.desk.sit(|| false).await;
         let Some((tab, id, mark)) = self.writer.place_of(&mut seat, columns::MARK).await? else {
             return Ok(());
         };

@@ -56,7 +56,7 @@ impl Failure {
             ),
             Self::Overtaken => DeliveryError::transient(
                 "overtaken",
-                "Another process took over the sheet meanwhile; nothing was sent. It is tried again.",
+                "Another process has taken over the sheet, or our own store could not say so; nothing was sent. It is tried again.",
             ),
             Self::NoAccess(why) => DeliveryError::blocked("key_refused", why.clone()),
             Self::Lost(code) => match sent {

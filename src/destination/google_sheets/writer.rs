@@ -29,12 +29,20 @@ const FRESH: Duration = Duration::from_secs(3);
 /// What a cell takes in an append beyond its text.
 const CELL: usize = 4;
 
+/// What is particular about a row.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Errand {
+    /// It may be in the sheet already.
+    pub(super) looks: bool,
+    /// The sheet is the only home that the lead has.
+    pub(super) keeps: bool,
+}
+
 /// A row that waits.
 pub(super) struct Waiting {
     pub(super) lead: LeadId,
     pub(super) cells: Vec<(String, String)>,
-    /// It may be in the sheet already.
-    pub(super) looks: bool,
+    pub(super) errand: Errand,
     pub(super) deadline: Instant,
     pub(super) handoff: Arc<Handoff>,
     pub(super) answer: oneshot::Sender<Outcome>,
@@ -127,8 +135,9 @@ impl Writer {
         while !self.is_idle() {
             // Paced first, so that whoever comes meanwhile joins the group.
             self.writes.take().await;
-            let mut seat = self.desk.sit().await;
+            let mut seat = self.desk.sit(|| self.queue().waiting.iter().any(|row| row.errand.keeps)).await;
             let group = self.group();
+            seat.alone = group.iter().any(|row| row.errand.keeps);
             self.cycle(&mut seat, group).await;
         }
     }
@@ -239,7 +248,8 @@ impl Writer {
         head: &mut Option<Head>,
         group: Vec<Waiting>,
     ) -> Vec<Waiting> {
-        let (looking, mut rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|waiting| waiting.looks);
+        let (looking, mut rest): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|waiting| waiting.errand.looks);
         if looking.is_empty() {
             return rest;
         }
