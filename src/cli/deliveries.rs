@@ -124,7 +124,10 @@ impl Deliveries {
         {
             return Err(Failure::Because("say which: give ids, or at least one of the filters".to_owned()));
         }
-        let store = common.store().await?;
+        let store = match self {
+            Self::List { .. } => common.store().await?,
+            Self::Replay { .. } | Self::Cancel { .. } => common.store_to_change().await?,
+        };
         let ended = match &self {
             Self::List { which, limit } => {
                 list(common, &which.find(store.as_ref(), which.state, Some(*limit)).await?)

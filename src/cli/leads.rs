@@ -65,7 +65,10 @@ impl Leads {
         if matches!(self, Self::Import) {
             return super::import::run(common).await;
         }
-        let store = common.store().await?;
+        let store = match self {
+            Self::Consent { .. } => common.store_to_change().await?,
+            _ => common.store().await?,
+        };
         let ended = match self {
             Self::Import => Ok(()),
             Self::List { which, limit } => list(common, &store.leads(which.filter(Some(limit))).await?),
