@@ -32,6 +32,31 @@ impl LeadId {
     }
 }
 
+/// The id of this process among those that share a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessId(Uuid);
+
+impl ProcessId {
+    /// A fresh id.
+    #[expect(clippy::disallowed_methods, reason = "the one place that makes ids")]
+    pub fn fresh() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process_{}", self.0.simple())
+    }
+}
+
+impl LeadId {
+    /// Whether the id stands for a key: then the client can send the same lead again.
+    pub fn is_of_key(&self) -> bool {
+        self.0.get_version_num() == 8
+    }
+}
+
 impl fmt::Display for LeadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "lead_{}", self.0.simple())
@@ -205,6 +230,7 @@ mod tests {
         assert_eq!(LeadId::of_key(&form, &key), LeadId::of_key(&form, &key));
         assert_ne!(LeadId::of_key(&form, &key), LeadId::of_key(&other, &key));
         assert_ne!(LeadId::fresh(), LeadId::fresh());
+        assert!(LeadId::of_key(&form, &key).is_of_key() && !LeadId::fresh().is_of_key());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
@@ -32,6 +33,8 @@ pub enum Fault {
     ApplyThenHang,
     /// The request is done, and the answer's body ends in the middle.
     ApplyThenCut,
+    /// The request is done, and the answer takes so long.
+    Slow(Duration),
 }
 
 impl Fault {
@@ -236,6 +239,11 @@ async fn answer<V: Vendor>(shared: Arc<Shared<V>>, request: Request<Incoming>) -
             return Err(Dropped);
         }
         Some(Fault::ApplyThenCut) => (Some(apply()), true),
+        Some(Fault::Slow(wait)) => {
+            let reply = apply();
+            tokio::time::sleep(wait).await;
+            (Some(reply), false)
+        }
     };
     call.answered = reply.as_ref().map(|reply| reply.status);
     shared.calls.send_modify(|calls| calls.push(call));

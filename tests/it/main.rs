@@ -19,6 +19,7 @@ mod machine;
 mod moving;
 mod operators;
 mod postgres;
+mod replicas;
 mod service;
 mod store;
 mod story;
