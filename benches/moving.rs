@@ -110,9 +110,14 @@ async fn one(store: &dyn Store) {
             code: "ok".to_owned(),
             detail: String::new(),
         };
-        store.settle(Settle { claim, attempt, settlement: Settlement::Delivered(Receipt::of("12345")) })
+        store.settle(Settle {
+            claim,
+            attempt,
+            settlement: Settlement::Delivered(Receipt::of("12345")),
+            signal: None,
+        })
     });
     for settled in futures_util::future::join_all(settled).await {
-        assert!(settled.expect("it is settled"));
+        assert!(settled.expect("it is settled").changed);
     }
 }

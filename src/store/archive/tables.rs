@@ -92,7 +92,7 @@ pub const OF_A_LEAD: [Table; 6] = [
 ];
 
 /// What belongs to the store as a whole.
-pub const OF_THE_STORE: [Table; 2] = [
+pub const OF_THE_STORE: [Table; 3] = [
     // The key of the address hashes is here: without it every visitor would have another hash.
     Table {
         name: "kept",
@@ -106,10 +106,28 @@ pub const OF_THE_STORE: [Table; 2] = [
         key: 2,
         except: None,
     },
+    // A destination that is parked, or has asked to wait, is so for the new service, too.
+    Table {
+        name: "standings",
+        columns: &[
+            ("destination", Text),
+            ("parked_at", Integer),
+            ("probe_at", Integer),
+            ("probes", Integer),
+            ("recovered_at", Integer),
+            ("held_until", Integer),
+        ],
+        key: 1,
+        except: None,
+    },
 ];
 
 /// What does not move, and why.
-pub const LEFT_OUT: [(&str, &str); 1] = [("migrations", "each store has its own")];
+pub const LEFT_OUT: [(&str, &str); 3] = [
+    ("migrations", "each store has its own"),
+    ("turns", "a turn ends with the process that has it"),
+    ("paces", "a second later nothing of them is left"),
+];
 
 impl Table {
     /// Its columns, as a list for a statement.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lead_intake::clock::Clock;
+use lead_intake::delivery::standing::Signal;
 use lead_intake::delivery::{
     Attempt, AttemptOutcome, Birth, Claim, Entry, Kind, Planned, Receipt, Settlement,
 };
@@ -69,7 +70,8 @@ pub(super) async fn settle(store: &dyn Store, claim: Claim, settlement: Settleme
         code: "timeout".to_owned(),
         detail: "No answer: 'später' 🎈".to_owned(),
     };
-    assert!(store.settle(Settle { claim, attempt, settlement }).await.unwrap());
+    let signal = None;
+    assert!(store.settle(Settle { claim, attempt, settlement, signal }).await.unwrap().changed);
 }
 
 /// A store with every state and a row in every table; how many leads it has.
@@ -132,7 +134,8 @@ pub(super) async fn everything(path: &Path) -> u32 {
             detail: "a vendor's \0 answer".to_owned(),
         };
         let settlement = Settlement::Retry { wait: HOUR, counted: false };
-        assert!(store.settle(Settle { claim, attempt, settlement }).await.unwrap());
+        let signal = Some(Signal::Refused { rest: HOUR });
+        assert!(store.settle(Settle { claim, attempt, settlement, signal }).await.unwrap().changed);
     }
     let crm = "crm".parse().unwrap();
     for (key, value) in

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use lead_intake::clock::Clock;
+use lead_intake::delivery::standing::Signal;
 use lead_intake::delivery::{Birth, Claim, Kind, Receipt, Settlement};
 use lead_intake::id::DeliveryId;
-use lead_intake::store::archive::Archive;
+use lead_intake::store::archive::tables::OF_THE_STORE;
+use lead_intake::store::archive::{Archive, Mark};
 use lead_intake::store::postgres::{Address, Postgres};
 use lead_intake::store::sqlite::Sqlite;
 use lead_intake::store::{ClaimRequest, Settle, Store, moving};
@@ -59,11 +61,13 @@ async fn happen(store: &dyn Store, event: Event, ids: &mut Vec<DeliveryId>, clai
             ids.push(DeliveryId { lead: lead.id, destination: "crm".parse().unwrap() });
         }
         Event::Claim => {
-            let request = ClaimRequest { destination: "crm".parse().unwrap(), limit: 2, lease: HOUR };
-            claims.extend(store.claim_due(request).await.unwrap());
+            let request =
+                ClaimRequest { destination: "crm".parse().unwrap(), limit: 2, lease: HOUR, rest: HOUR };
+            claims.extend(store.claim_due(request).await.unwrap().claims);
         }
         Event::Settle(settlement) => {
             let Some(claim) = claims.pop() else { return };
+            let signal = (settlement == Settlement::Dead).then_some(Signal::Refused { rest: HOUR });
             let now = Clock::system().now();
             let attempt = lead_intake::delivery::Attempt {
                 number: claim.attempt,
@@ -73,7 +77,7 @@ async fn happen(store: &dyn Store, event: Event, ids: &mut Vec<DeliveryId>, clai
                 code: "x".to_owned(),
                 detail: "\0".to_owned(),
             };
-            store.settle(Settle { claim, attempt, settlement }).await.unwrap();
+            store.settle(Settle { claim, attempt, settlement, signal }).await.unwrap();
         }
         Event::Step(index) => {
             let Some(id) = at(ids, index) else { return };
@@ -122,6 +126,32 @@ async fn database() -> Arc<dyn Archive> {
 
 fn file(folder: &tempfile::TempDir, name: &str) -> Arc<dyn Archive> {
     Arc::new(Sqlite::open(&folder.path().join(name), Clock::system()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_written_to_a_store_that_no_move_is_filling() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = file(&folder, "from.db");
+    accept(from.as_ref(), &lead(), &[("crm", Kind::Crm, Birth::Due)]).await;
+    from.remember(&"crm".parse().unwrap(), "key", "1").await.unwrap();
+    let mut targets = vec![file(&folder, "to.db")];
+    if is_here() {
+        targets.push(database().await);
+    }
+    let memory = OF_THE_STORE.iter().find(|table| table.name == "memory").unwrap();
+    for to in targets {
+        for (mark, takes) in [(None, false), (Some(Mark::Whole), false), (Some(Mark::Filling), true)] {
+            assert!(to.change_mark(&[None, Some(Mark::Whole)], mark).await.unwrap());
+            assert!(!to.change_mark(&[], None).await.unwrap());
+            assert_eq!(to.mark().await.unwrap(), mark);
+            let rows = from.rows(memory, None, 9).await.unwrap();
+            assert_eq!(to.write(from.records(i64::MIN, 9).await.unwrap()).await.unwrap(), takes);
+            assert_eq!(to.fill(memory, rows, true).await.unwrap(), takes);
+            assert_eq!(to.newest().await.unwrap().is_some(), takes);
+            assert_eq!(to.count(memory).await.unwrap(), u64::from(takes));
+        }
+        to.close().await;
+    }
 }
 
 proptest! {
