@@ -11,12 +11,11 @@ use crate::store::connect;
 
 #[derive(Args)]
 pub(super) struct Migrate {
-    /// The store to move: sqlite://PATH or postgres://… [default: the configured one]
+    /// The store to move, sqlite://PATH or postgres://…; the configured one, if absent
     #[arg(long, value_name = "URL", value_parser = secret)]
     from: Option<Secret>,
-    /// Where to: a store that is new, or that only this command has written to
-    /// [default: the configured one]
-    #[arg(long, value_name = "URL", value_parser = secret, verbatim_doc_comment)]
+    /// Where to: a store that is new, or that only this command has written to; the configured one, if absent
+    #[arg(long, value_name = "URL", value_parser = secret)]
     to: Option<Secret>,
 }
 

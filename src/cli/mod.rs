@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Config, Inputs};
 use crate::report::Chain;
 use crate::store::{self, Store};
@@ -175,6 +175,12 @@ impl Common {
             .await?;
         Ok(store::connect::open(&settings, Clock::system()).await?)
     }
+}
+
+/// A moment, as people write it.
+fn moment(text: &str) -> Result<Timestamp, &'static str> {
+    text.parse()
+        .map_err(|_| "write it with its offset, such as 2026-11-24T09:30:00Z or 2026-11-24T10:30:00+01:00")
 }
 
 /// A command makes no store by mistake.

@@ -76,7 +76,8 @@ fn report(common: &Common, from: &Settings, to: &Settings, moved: &Moved) -> Res
         }))?;
     } else {
         println!("From {}\nto   {}:", from.place_name(), to.place_name());
-        println!("{written} leads were written, {unchanged} were there already.\n");
+        let written = table::counted(*written, "lead was", "leads were");
+        println!("{written} written; {unchanged} needed nothing.\n");
         let rows = comparison.tables.iter().map(|it| {
             let is = if it.from == it.to { "same" } else { "NOT THE SAME" };
             let digest = it.from.to_string().chars().take(16).collect();
@@ -88,10 +89,8 @@ fn report(common: &Common, from: &Settings, to: &Settings, moved: &Moved) -> Res
     match difference {
         None if common.json => Ok(()),
         None => {
-            println!(
-                "Both hold the same. If a service still works on the source, stop it and run this command again;"
-            );
-            println!("then start the service on the target.");
+            println!("Both hold the same. If a service still works on the source, stop it and run");
+            println!("this command again; then start the service on the target.");
             Ok(())
         }
         Some(difference) => Err(Failure::Because(format!(

@@ -11,6 +11,9 @@ use crate::store::moving::{Phase, Progress};
 /// How often a person sees another number.
 const BLINK: Duration = Duration::from_millis(100);
 
+/// How long a rate needs to mean something.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// Shows progress.
 pub(super) struct Meter {
     is_terminal: bool,
@@ -69,7 +72,11 @@ fn line(progress: Progress, passed: Duration) -> String {
         Phase::Comparing => "Comparing",
     };
     let percent = (done * 100).checked_div(total).unwrap_or(100).min(100);
-    let rate = (done as f64 / passed.as_secs_f64().max(0.001)) as u64;
+    let so_far = format!("{what}: {done} of {total} leads, {percent} %");
+    if passed < SETTLED {
+        return so_far;
+    }
+    let rate = (done as f64 / passed.as_secs_f64()) as u64;
     let left = total.saturating_sub(done).checked_div(rate).unwrap_or(0);
     let left = match left {
         _ if done == 0 || done >= total => String::new(),
@@ -77,7 +84,7 @@ fn line(progress: Progress, passed: Duration) -> String {
         120..7_200 => format!(", {} min left", left / 60),
         _ => format!(", {} h left", left / 3_600),
     };
-    format!("{what}: {done} of {total} leads, {percent} %, {rate} a second{left}")
+    format!("{so_far}, {rate} a second{left}")
 }
 
 #[cfg(test)]
@@ -89,7 +96,7 @@ mod tests {
         let at = |done, total, seconds| {
             line(Progress { phase: Phase::Copying, done, total }, Duration::from_secs(seconds))
         };
-        assert_eq!(at(0, 0, 0), "Copying: 0 of 0 leads, 100 %, 0 a second");
+        assert_eq!(at(0, 0, 0), "Copying: 0 of 0 leads, 100 %");
         assert_eq!(at(50, 200, 5), "Copying: 50 of 200 leads, 25 %, 10 a second, 15 s left");
         assert_eq!(at(200, 200, 5), "Copying: 200 of 200 leads, 100 %, 40 a second");
         assert!(at(999_999_998, 999_999_999, 999).len() <= 80);
