@@ -20,7 +20,7 @@ async fn is_half(url: &str) {
     let folder = tempfile::tempdir().unwrap();
     let given = [("DATABASE_URL", url), ("BIND", "127.0.0.1:0")];
     for arguments in [&["serve"][..], &["deliveries", "replay", "--yes"]] {
-        let ended = binary(folder.path(), &given).args(arguments).output().await.unwrap();
+        let ended = soon(binary(folder.path(), &given).args(arguments).output()).await.unwrap();
         let text = String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
         assert_eq!(ended.status.code(), Some(1), "{text}");
         assert!(text.contains("is half of a move") && text.contains("again until"), "{text}");

@@ -86,6 +86,27 @@ async fn a_store_with_leads_of_its_own_is_no_target() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_backup_of_the_source_is_not_brought_over_a_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, older, other] = ["file.db", "older.db", "other.db"].map(|name| folder.path().join(name));
+    many(&file, 4).await;
+    std::fs::copy(&file, &older).unwrap();
+    said(&sqlite(&file), &["deliveries", "cancel", "--state", "pending", "--yes"]).await;
+    let newest = many(&file, 1).await.pop().unwrap();
+    moved(&sqlite(&file), &sqlite(&other)).await;
+    let before = dump(&other);
+    let (code, _, beside) =
+        migrate(folder.path(), &["--from", &sqlite(&older), "--to", &sqlite(&other)]).await;
+    assert!(
+        code == 1 && beside.contains(&format!("the target holds {newest}, which the source lacks")),
+        "{beside}"
+    );
+    assert_eq!(dump(&other), before);
+    // It is still a copy that a service may work in.
+    said(&sqlite(&other), &["deliveries", "replay", "--yes"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn once_a_service_has_worked_in_a_copy_nothing_is_brought_over_it() {
     let folder = tempfile::tempdir().unwrap();
     let (file, other) = (folder.path().join("leads.db"), folder.path().join("other.db"));
