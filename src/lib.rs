@@ -16,6 +16,10 @@
 //! destination stands ([`delivery::standing`]), turns and paces ([`destination::commons`]). While it cannot be asked
 //! each goes on alone with what cannot wait.
 //!
+//! # A whole store
+//! [`store::moving`] brings one to another engine and compares both. It knows the tables from
+//! [`store::archive::tables`] alone: whoever adds one says there what becomes of it.
+//!
 //! # A new destination
 //! A folder in [`destination`] with its settings, the trait [`destination::Destination`] and the judgement of its
 //! answers; a line in each table of [`destination::registry`] and in `config/destinations.rs`; its defaults in

@@ -14,6 +14,7 @@ use crate::destination::commons::Alone;
 use crate::destination::registry::Tools;
 use crate::net::Net;
 use crate::store;
+use crate::store::archive::Mark;
 
 #[derive(Args)]
 pub(super) struct Check {
@@ -46,12 +47,19 @@ impl Check {
         // A store that is not there yet will be made by serve; one that is there is looked into.
         let there = match config.store.is_there().await {
             Ok(false) => None,
-            Ok(true) => Some(store::connect::open(&config.store, Clock::system()).await),
+            Ok(true) => Some(store::connect::open_whole(&config.store, Clock::system()).await),
             Err(error) => Some(Err(error)),
         };
         if let Some(opened) = there {
             match opened {
                 Ok(store) => {
+                    if matches!(store.mark().await, Ok(Some(Mark::Filling))) {
+                        findings.push(Finding {
+                            subject: "store.url".to_owned(),
+                            code: Some("half_moved".to_owned()),
+                            text: "The store is half of a move, and the service will not work in it. Run `lead-intake migrate --from … --to …` again until it says that both hold the same.".to_owned(),
+                        });
+                    }
                     for (name, state, count) in store.counts().await.unwrap_or_default() {
                         let removed = config.destinations.iter().all(|configured| configured.name != name);
                         if state == State::Pending && removed {

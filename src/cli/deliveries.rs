@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Common, Failure, print_json, table};
+use super::{Common, Failure, moment, print_json, table};
 use crate::clock::Timestamp;
 use crate::delivery::State;
 use crate::id::{DeliveryId, DestinationName, FormName, LeadId};
@@ -60,10 +60,10 @@ pub(super) struct Which {
     #[arg(long)]
     form: Option<FormName>,
     /// Only those of leads received at or after (2026-11-24T09:30:00Z)
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<Timestamp>,
     /// Only those of leads received before
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<Timestamp>,
     /// Only those whose last error contains this text
     #[arg(long, value_name = "TEXT")]
@@ -124,16 +124,20 @@ impl Deliveries {
         {
             return Err(Failure::Because("say which: give ids, or at least one of the filters".to_owned()));
         }
-        let store = common.store().await?;
+        let store = match self {
+            Self::List { .. } => common.store().await?,
+            Self::Replay { .. } | Self::Cancel { .. } => common.store_to_change().await?,
+        };
         let ended = match &self {
             Self::List { which, limit } => {
-                list(common, &which.find(store.as_ref(), which.state, Some(*limit)).await?)
+                list(common, &which.find(store.as_ref(), which.state, Some(*limit)).await?, *limit)
             }
             Self::Replay { which, yes } => {
                 let state = which.state.unwrap_or(State::Dead);
                 let found = which.find(store.as_ref(), Some(state), None).await?;
                 let ids = ids(found, |state| state == State::Dead);
-                match agreed(common, *yes, &format!("Replay {} dead letters?", ids.len()), ids.len())? {
+                let letters = table::counted(ids.len() as u64, "dead letter", "dead letters");
+                match agreed(common, *yes, &format!("Replay {letters}?"), ids.len())? {
                     true => {
                         let mut replayed = 0;
                         for some in ids.chunks(AT_ONCE) {
@@ -147,8 +151,8 @@ impl Deliveries {
             Self::Cancel { which, yes } => {
                 let found = which.find(store.as_ref(), which.state, None).await?;
                 let ids = ids(found, |state| matches!(state, State::Pending | State::Dead | State::Withheld));
-                match agreed(common, *yes, &format!("Give {} deliveries up for good?", ids.len()), ids.len())?
-                {
+                let those = table::counted(ids.len() as u64, "delivery", "deliveries");
+                match agreed(common, *yes, &format!("Give {those} up for good?"), ids.len())? {
                     true => {
                         let mut cancelled = 0;
                         for some in ids.chunks(AT_ONCE) {
@@ -196,7 +200,7 @@ fn done(common: &Common, what: &str, count: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-fn list(common: &Common, records: &[DeliveryRecord]) -> Result<(), Failure> {
+fn list(common: &Common, records: &[DeliveryRecord], limit: u32) -> Result<(), Failure> {
     if common.json {
         return records.iter().try_for_each(print_json);
     }
@@ -210,10 +214,11 @@ fn list(common: &Common, records: &[DeliveryRecord]) -> Result<(), Failure> {
             record.id.to_string(),
             record.state.to_string(),
             record.history.len().to_string(),
-            record.due_at.map(|due| due.to_string()).unwrap_or_default(),
+            record.due_at.map(|due| format!("{due:.0}")).unwrap_or_default(),
             last.map(|attempt| format!("{} {}", attempt.code, attempt.detail)).unwrap_or_default(),
         ]
     };
     table::print(&["ID", "STATE", "ATTEMPTS", "DUE", "LAST"], &records.iter().map(row).collect::<Vec<_>>());
+    table::print_limit(records.len(), limit);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Common, Failure, print_json, table};
+use super::{Common, Failure, moment, print_json, table};
 use crate::clock::{Clock, Timestamp};
 use crate::id::{FormName, LeadId};
 use crate::store::{LeadFilter, LeadRecord};
@@ -35,7 +35,7 @@ pub(super) enum Leads {
         /// lead_…
         id: LeadId,
         /// When it was given; now, if absent
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", value_parser = moment)]
         at: Option<Timestamp>,
     },
 }
@@ -47,10 +47,10 @@ pub(super) struct Which {
     #[arg(long)]
     form: Option<FormName>,
     /// Only those received at or after (2026-11-24T09:30:00Z)
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<Timestamp>,
     /// Only those received before
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<Timestamp>,
 }
 
@@ -65,10 +65,15 @@ impl Leads {
         if matches!(self, Self::Import) {
             return super::import::run(common).await;
         }
-        let store = common.store().await?;
+        let store = match self {
+            Self::Consent { .. } => common.store_to_change().await?,
+            _ => common.store().await?,
+        };
         let ended = match self {
             Self::Import => Ok(()),
-            Self::List { which, limit } => list(common, &store.leads(which.filter(Some(limit))).await?),
+            Self::List { which, limit } => {
+                list(common, &store.leads(which.filter(Some(limit))).await?, limit)
+            }
             Self::Export { which } => {
                 super::export::write(store.leads(which.filter(None)).await?, common.json)
             }
@@ -85,7 +90,12 @@ impl Leads {
                 match store.consent(id, at).await? {
                     Some(freed) if common.json => print_json(&json!({ "id": id, "freed": freed })),
                     Some(freed) => {
-                        println!("Consent recorded; {freed} deliveries that were withheld are on their way.");
+                        let freed = table::counted(
+                            freed,
+                            "delivery that was withheld is",
+                            "deliveries that were withheld are",
+                        );
+                        println!("Consent recorded; {freed} on the way.");
                         Ok(())
                     }
                     None => Err(Failure::Because(format!("there is no lead {id}"))),
@@ -97,7 +107,7 @@ impl Leads {
     }
 }
 
-fn list(common: &Common, records: &[LeadRecord]) -> Result<(), Failure> {
+fn list(common: &Common, records: &[LeadRecord], limit: u32) -> Result<(), Failure> {
     if common.json {
         return records.iter().try_for_each(print_json);
     }
@@ -113,7 +123,7 @@ fn list(common: &Common, records: &[LeadRecord]) -> Result<(), Failure> {
             .map(|delivery| format!("{} {}", delivery.id.destination, delivery.state));
         vec![
             lead.id.to_string(),
-            lead.received_at.to_string(),
+            format!("{:.0}", lead.received_at),
             lead.submitted.form_name.to_string(),
             lead.submitted.email.as_str().to_owned(),
             states.collect::<Vec<_>>().join(", "),
@@ -123,6 +133,7 @@ fn list(common: &Common, records: &[LeadRecord]) -> Result<(), Failure> {
         &["ID", "RECEIVED", "FORM", "EMAIL", "DELIVERIES"],
         &records.iter().map(row).collect::<Vec<_>>(),
     );
+    table::print_limit(records.len(), limit);
     Ok(())
 }
 
@@ -134,8 +145,10 @@ fn show(record: &LeadRecord) {
     if let Some(fields) = fields.as_object_mut() {
         for (name, value) in fields.iter().filter(|(name, _)| !matches!(name.as_str(), "id" | "received_at"))
         {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            println!("  {name:<18} {text}");
+            match value.as_object() {
+                Some(parts) => parts.iter().for_each(|(part, value)| field(&format!("{name}.{part}"), value)),
+                None => field(name, value),
+            }
         }
     }
     for delivery in &record.deliveries {
@@ -145,18 +158,23 @@ fn show(record: &LeadRecord) {
         }
         if let Some(receipt) = &delivery.receipt {
             if let Some(id) = &receipt.remote_id {
-                println!("  receipt {id}");
+                println!("  receipt {}", table::printable(id));
             }
             if let Some(note) = &receipt.note {
-                println!("  note {note}");
+                println!("  note {}", table::printable(note));
             }
         }
         for attempt in &delivery.history {
             let outcome = attempt.outcome.as_str();
-            println!(
-                "  attempt {}  {}  {outcome}  {}  {}",
-                attempt.number, attempt.finished_at, attempt.code, attempt.detail
-            );
+            let said = table::printable(&format!("{}  {}", attempt.code, attempt.detail));
+            let line = format!("  attempt {}  {}  {outcome}  {said}", attempt.number, attempt.finished_at);
+            println!("{}", line.trim_end());
         }
     }
+}
+
+/// A field of the lead; a value that is no text as JSON.
+fn field(name: &str, value: &serde_json::Value) {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    println!("  {:<20} {}", table::printable(name), table::printable(&text));
 }

@@ -11,6 +11,8 @@ mod health;
 mod import;
 mod leads;
 mod migrate;
+mod moving;
+mod progress;
 mod serve;
 mod table;
 
@@ -20,7 +22,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Config, Inputs};
 use crate::report::Chain;
 use crate::store::{self, Store};
@@ -64,7 +66,22 @@ enum What {
     /// What is on its way, arrived or stuck
     #[command(subcommand)]
     Deliveries(deliveries::Deliveries),
-    /// Brings the store's schema up to date (serve does so too)
+    /// Brings the store's schema up to date (serve does so too), or moves a whole store to another
+    ///
+    /// With --from or --to everything is copied from one store into another, of any
+    /// engine: leads, deliveries with their states and due dates, attempts, and what
+    /// destinations remember. Then both are compared, row by row. A move that was
+    /// stopped goes on when the same command is run again.
+    ///
+    /// A first run may be made while the service works on the source: it takes most of
+    /// the time. Then stop the service, run the command once more, which brings what
+    /// has changed, and start the service on the target. A target that is in use is
+    /// never written to.
+    ///
+    /// A password in an argument can be seen by other users of the machine: let
+    /// DATABASE_URL (or DATABASE_URL_FILE) name that store, and only the other one be
+    /// an argument.
+    #[command(verbatim_doc_comment)]
     Migrate(migrate::Migrate),
 }
 
@@ -74,6 +91,8 @@ enum Failure {
     Said,
     /// This has still to be said.
     Because(String),
+    /// This is wrong with what was asked for.
+    Usage(String),
 }
 
 impl<E: std::error::Error> From<E> for Failure {
@@ -113,6 +132,10 @@ pub fn main() -> ExitCode {
             eprintln!("error: {why}");
             ExitCode::FAILURE
         }
+        Err(Failure::Usage(why)) => {
+            eprintln!("error: {why}\n\nFor more information, try '--help'.");
+            ExitCode::from(2)
+        }
     }
 }
 
@@ -129,29 +152,43 @@ impl Common {
         })
     }
 
-    /// The store, for the commands that look into it. They log warnings alone.
-    async fn store(&self) -> Result<Arc<dyn Store>, Failure> {
-        self.open(false).await
-    }
-
-    /// The store, for the command that may also make its tables. A database was made by a person, so its name is no
-    /// typing error; a file is.
-    async fn store_to_migrate(&self) -> Result<Arc<dyn Store>, Failure> {
-        self.open(true).await
-    }
-
-    async fn open(&self, may_be_empty: bool) -> Result<Arc<dyn Store>, Failure> {
+    /// Where the configured store is, for the commands that use it alone. They log warnings alone.
+    fn store_settings(&self) -> Result<store::Settings, Failure> {
         let mut config = self.load(&self.inputs())?;
         "warn".clone_into(&mut config.log.filter);
         telemetry::start(&config.log);
-        if !(may_be_empty && config.store.is_server() || config.store.is_there().await?) {
-            let place = config.store.place_name();
-            return Err(Failure::Because(format!(
-                "there is no store at {place}: does store.url (DATABASE_URL) name the one that `lead-intake serve` uses?"
-            )));
-        }
-        Ok(store::connect::open(&config.store, Clock::system()).await?)
+        Ok(config.store)
     }
+
+    /// The store, for the commands that look into it.
+    async fn store(&self) -> Result<Arc<dyn Store>, Failure> {
+        let settings = self.store_settings()?;
+        is_there(&settings, "does store.url (DATABASE_URL) name the one that `lead-intake serve` uses?")
+            .await?;
+        Ok(store::connect::open_to_look(&settings, Clock::system()).await?)
+    }
+
+    /// The store, for the commands that change what is in it.
+    async fn store_to_change(&self) -> Result<Arc<dyn Store>, Failure> {
+        let settings = self.store_settings()?;
+        is_there(&settings, "does store.url (DATABASE_URL) name the one that `lead-intake serve` uses?")
+            .await?;
+        Ok(store::connect::open(&settings, Clock::system()).await?)
+    }
+}
+
+/// A moment, as people write it.
+fn moment(text: &str) -> Result<Timestamp, &'static str> {
+    text.parse()
+        .map_err(|_| "write it with its offset, such as 2026-11-24T09:30:00Z or 2026-11-24T10:30:00+01:00")
+}
+
+/// A command makes no store by mistake.
+async fn is_there(settings: &store::Settings, hint: &str) -> Result<(), Failure> {
+    if settings.is_there().await? {
+        return Ok(());
+    }
+    Err(Failure::Because(format!("there is no store at {}: {hint}", settings.place_name())))
 }
 
 /// Prints one JSON value a line.

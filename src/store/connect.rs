@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::archive::{Archive, Mark};
 use super::postgres::{Address, Postgres};
 use super::sqlite::Sqlite;
 use super::{Store, StoreError};
@@ -25,6 +26,23 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The store at a URL.
+    pub fn of(url: Secret) -> Self {
+        Self { url, timeout: Duration::ZERO }
+    }
+
+    /// Whether both lead to the same file or database, as far as their words tell.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self.place(), other.place()) {
+            (Ok(Place::File(one)), Ok(Place::File(two))) => {
+                let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+                real(&one) == real(&two)
+            }
+            (Ok(Place::Server(one)), Ok(Place::Server(two))) => one.is_same(&two),
+            _ => false,
+        }
+    }
+
     /// Values that fit their types and yet cannot be used.
     pub fn problems(&self) -> Vec<SettingProblem> {
         self.place().err().into_iter().collect()
@@ -80,11 +98,36 @@ enum Place {
     Server(Box<Address>),
 }
 
-/// Opens the store and brings its schema up to date.
+/// Opens the store to work in it, and brings its schema up to date. From then on no move writes to it.
+///
+/// # Errors
+/// It cannot be opened, is not ours, or is half of a move.
+pub async fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Store>, StoreError> {
+    let store = open_whole(settings, clock).await?;
+    if store.change_mark(&[None, Some(Mark::Whole)], None).await? {
+        return Ok(store);
+    }
+    store.close().await;
+    Err(StoreError::Unusable {
+        problem: format!("{} is half of a move", settings.place_name()),
+        hint: "run `lead-intake migrate --from … --to …` again until it says that both sides are the same",
+        source: "no move has found it equal to its source".into(),
+    })
+}
+
+/// Opens the store to look into it, and brings its schema up to date.
 ///
 /// # Errors
 /// It cannot be opened, or is not ours.
-pub async fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn open_to_look(settings: &Settings, clock: Clock) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(open_whole(settings, clock).await?)
+}
+
+/// Opens the store to move it or to move another into it, and brings its schema up to date.
+///
+/// # Errors
+/// It cannot be opened, or is not ours.
+pub async fn open_whole(settings: &Settings, clock: Clock) -> Result<Arc<dyn Archive>, StoreError> {
     match settings.place().map_err(|problem| StoreError::Corrupt(problem.message))? {
         Place::File(path) => {
             let opened = tokio::task::spawn_blocking(move || Sqlite::open(&path, clock)).await;

@@ -3,7 +3,9 @@
 //!
 //! Due dates and leases are kept by the engine's own clock: callers hand in durations.
 
+pub mod archive;
 pub mod connect;
+pub mod moving;
 pub mod postgres;
 pub mod sqlite;
 

@@ -16,6 +16,7 @@ mod destination_pipedrive;
 mod destination_webhook;
 mod fallback;
 mod machine;
+mod moving;
 mod operators;
 mod postgres;
 mod replicas;

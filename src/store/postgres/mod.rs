@@ -4,7 +4,9 @@
 //! Due dates and leases are kept by the database's clock, read in the statement that needs it.
 
 mod accept;
+mod archive;
 mod batch;
+mod cells;
 mod claim;
 mod pool;
 mod read;

@@ -86,6 +86,14 @@ impl Address {
         )
     }
 
+    /// Whether both name the same servers and the same database.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let database = |config: &Config| config.get_dbname().or(config.get_user()).map(str::to_owned);
+        let servers = |config: &Config| (config.get_hosts().to_vec(), config.get_ports().to_vec());
+        let (one, two) = (&self.config, &other.config);
+        servers(one) == servers(two) && database(one) == database(two)
+    }
+
     pub(super) fn config(&self) -> Config {
         self.config.clone()
     }

@@ -2,6 +2,7 @@
 //! commits whatever is waiting (`writer.rs`); readers have connections of their own.
 
 mod accept;
+mod archive;
 mod claim;
 mod read;
 mod schema;
