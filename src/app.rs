@@ -14,9 +14,11 @@ use crate::config::Config;
 use crate::delivery::State;
 use crate::destination::registry::Tools;
 use crate::dispatch::alerts::Operators;
+use crate::dispatch::commons::Shared;
 use crate::dispatch::story::Story;
 use crate::dispatch::{Alerts, Lane, Lanes, Surroundings};
 use crate::http::{self, AddressHash, Site};
+use crate::id::ProcessId;
 use crate::intake::fallback::Fallback;
 use crate::intake::{Intake, Patience};
 use crate::net::Net;
@@ -76,11 +78,12 @@ impl App {
             settled: Arc::default(),
             alerts,
         };
-        let tools = Tools { net: Net::new(), tracker: tracker.clone() };
+        let commons = Shared::new(Arc::clone(&store), ProcessId::fresh(), tracker.clone());
+        let tools = Tools { net: Net::new(), tracker: tracker.clone(), commons };
         let (mut lanes, mut fallback, mut boards) = (Vec::new(), None, Vec::new());
         for configured in config.destinations {
             let nature = configured.parsed.nature();
-            let built = configured.parsed.build(&tools);
+            let built = configured.parsed.build(&configured.name, &tools);
             let lane = Lane::new(configured.name, nature, configured.lane, built.destination, around.clone());
             if let (Some(home), None) = (built.fallback, &fallback) {
                 let room = config.intake.fallback_leads;
