@@ -50,6 +50,13 @@ impl fmt::Display for ProcessId {
     }
 }
 
+impl LeadId {
+    /// Whether the id stands for a key: then the client can send the same lead again.
+    pub fn is_of_key(&self) -> bool {
+        self.0.get_version_num() == 8
+    }
+}
+
 impl fmt::Display for LeadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "lead_{}", self.0.simple())
@@ -223,6 +230,7 @@ mod tests {
         assert_eq!(LeadId::of_key(&form, &key), LeadId::of_key(&form, &key));
         assert_ne!(LeadId::of_key(&form, &key), LeadId::of_key(&other, &key));
         assert_ne!(LeadId::fresh(), LeadId::fresh());
+        assert!(LeadId::of_key(&form, &key).is_of_key() && !LeadId::fresh().is_of_key());
     }
 
     #[test]

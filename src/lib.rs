@@ -11,12 +11,18 @@
 //! leads is told where people read it ([`dispatch::story`]), and operators hear of a destination that has
 //! stopped ([`dispatch::alerts`]); both only follow what the store says.
 //!
+//! # Many processes
+//! Processes that share a store know nothing of each other. What they share is kept in it: claims, how a
+//! destination stands ([`delivery::standing`]), turns and paces ([`destination::commons`]). While it cannot be asked
+//! each goes on alone.
+//!
 //! # A new destination
 //! A folder in [`destination`] with its settings, the trait [`destination::Destination`] and the judgement of its
 //! answers; a line in each table of [`destination::registry`] and in `config/destinations.rs`; its defaults in
 //! `config/default.toml`; a stand-in that keeps to the vendor's contract, and a file of black-box tests. It
 //! never meets the store: what a repeat must know it writes into its notebook
-//! ([`destination::Notebook`]), and [`destination::api`] calls JSON APIs at the pace that they ask for.
+//! ([`destination::Notebook`]), what it shares with other processes it asks of the [`destination::Commons`], and
+//! [`destination::api`] calls JSON APIs at the pace that they ask for.
 //!
 //! # Who may know whom
 //! Imports point down only: `main` → [`cli`] → [`app`] → [`config`] → [`http`], the engines in [`store`] and the

@@ -87,7 +87,7 @@ impl Parsed {
                     fallback: Some(sheet),
                 }
             }
-            Self::HubSpot(parsed) => Built::plain(hubspot::HubSpot::new(*parsed, &tools.net, ours)),
+            Self::HubSpot(parsed) => Built::plain(hubspot::HubSpot::new(*parsed, &tools.net, &ours)),
             Self::Pipedrive(parsed) => {
                 Built::plain(pipedrive::Pipedrive::new(*parsed, tools.net.clone(), ours))
             }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
@@ -26,12 +27,16 @@ pub enum Fault {
     ApplyThenAnswer(Reply),
     /// The connection is closed before anything is done.
     Drop,
+    /// Nothing is done and no answer comes.
+    Hang,
     /// The request is done and the connection closed without an answer.
     ApplyThenDrop,
     /// The request is done and the answer never comes.
     ApplyThenHang,
     /// The request is done, and the answer's body ends in the middle.
     ApplyThenCut,
+    /// The request is done, and the answer takes so long.
+    Slow(Duration),
 }
 
 impl Fault {
@@ -229,13 +234,20 @@ async fn answer<V: Vendor>(shared: Arc<Shared<V>>, request: Request<Incoming>) -
             apply();
             (None, false)
         }
-        Some(Fault::ApplyThenHang) => {
-            apply();
+        Some(fault @ (Fault::Hang | Fault::ApplyThenHang)) => {
+            if matches!(fault, Fault::ApplyThenHang) {
+                apply();
+            }
             shared.calls.send_modify(|calls| calls.push(call));
             std::future::pending::<()>().await;
             return Err(Dropped);
         }
         Some(Fault::ApplyThenCut) => (Some(apply()), true),
+        Some(Fault::Slow(wait)) => {
+            let reply = apply();
+            tokio::time::sleep(wait).await;
+            (Some(reply), false)
+        }
     };
     call.answered = reply.as_ref().map(|reply| reply.status);
     shared.calls.send_modify(|calls| calls.push(call));

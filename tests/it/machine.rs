@@ -254,7 +254,7 @@ async fn compare(store: &dyn Store, clock: &Clock, born_withheld: bool, events: 
                     code: "x".to_owned(),
                     detail: String::new(),
                 };
-                store.settle(Settle { claim, attempt, settlement, signal: None }).await.unwrap().changed;
+                store.settle(Settle { claim, attempt, settlement, signal: None }).await.unwrap();
             }
             (_, None) => {}
         }

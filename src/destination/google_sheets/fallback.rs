@@ -27,7 +27,8 @@ impl FallbackHome for GoogleSheets {
         }
         let mut cells = columns::cells(parcel.lead, parcel.crm_planned);
         cells.push((columns::MARK.to_owned(), mark));
-        let outcome = self.send(parcel, cells).await;
+        // A client that repeats may have come to another process before, and the store cannot be asked.
+        let outcome = self.send(parcel, cells, parcel.lead.id.is_of_key()).await;
         match &outcome {
             Ok(_) => drop(self.unsure.remove(&parcel.lead.id)),
             Err(error) if matches!(error.fault, Fault::Unknown { .. }) => self.unsure.add(parcel.lead.id),

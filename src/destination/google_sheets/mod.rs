@@ -69,8 +69,8 @@ impl GoogleSheets {
         }
     }
 
-    /// Hands a row to the writer and waits for its answer.
-    async fn send(&self, parcel: Parcel<'_>, cells: Vec<(String, String)>) -> Outcome {
+    /// Hands a row to the writer and waits for its answer. `looks`: it may be in the sheet already.
+    async fn send(&self, parcel: Parcel<'_>, cells: Vec<(String, String)>, looks: bool) -> Outcome {
         let logged = parcel.last_unknown().map(|attempt| self.too_early(attempt, parcel));
         let kept = self.unsure.wait(&parcel.lead.id, self.look_after);
         let unsure = logged.max(kept);
@@ -83,7 +83,7 @@ impl GoogleSheets {
         let waiting = Waiting {
             lead: parcel.lead.id,
             cells,
-            looks: unsure.is_some(),
+            looks: looks || unsure.is_some(),
             deadline: parcel.deadline,
             handoff: Arc::clone(parcel.handoff),
             answer,
@@ -119,7 +119,7 @@ impl GoogleSheets {
 #[async_trait]
 impl Destination for GoogleSheets {
     async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
-        let receipt = self.send(parcel, columns::cells(parcel.lead, parcel.crm_planned)).await?;
+        let receipt = self.send(parcel, columns::cells(parcel.lead, parcel.crm_planned), false).await?;
         if self.unsure.remove(&parcel.lead.id) {
             // The row that was found may be the one that was kept.
             self.unmark(parcel.lead.id);

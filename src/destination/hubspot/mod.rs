@@ -50,7 +50,7 @@ impl HubSpot {
     ///
     /// # Panics
     /// Never: the token was believed before.
-    pub fn new(parsed: Parsed, net: &Net, ours: Ours) -> Self {
+    pub fn new(parsed: Parsed, net: &Net, ours: &Ours) -> Self {
         let bearer = format!("Bearer {}", parsed.access_token.expose());
         let api = |base: &reqwest::Url| {
             Api::new(net.clone(), base.clone(), ("authorization", &bearer), ours.clone())

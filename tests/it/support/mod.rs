@@ -53,7 +53,10 @@ impl Service {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let pairs: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut command = binary(folder.path(), &pairs);
-        command.env("BIND", "127.0.0.1:0").env("LEAD_INTAKE__LOG__FORMAT", "json");
+        command.env("LEAD_INTAKE__LOG__FORMAT", "json");
+        if !variables.contains_key("BIND") {
+            command.env("BIND", "127.0.0.1:0");
+        }
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (log, counted) = (Arc::new(Mutex::new(Vec::new())), watch::Sender::new(0));
@@ -202,6 +205,30 @@ impl Service {
     /// SIGKILL.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
+    }
+
+    /// Waits until so many log lines fit.
+    pub(crate) async fn until_lines(&self, count: usize, fits: impl Fn(&Value) -> bool) {
+        let mut lines = self.lines.clone();
+        let fitting = || {
+            let log = self.log.lock().unwrap();
+            let parsed = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            parsed.filter(&fits).count()
+        };
+        let wait = async {
+            while fitting() < count {
+                assert!(lines.changed().await.is_ok(), "it ended too soon:\n{}", self.log());
+            }
+        };
+        let came = tokio::time::timeout(PATIENCE, wait).await;
+        came.unwrap_or_else(|_| panic!("{} of {count} lines:\n{}", fitting(), self.log()));
+    }
+
+    /// The same folder once more, and the same configuration but for these variables.
+    pub(crate) async fn again_with(&self, changed: &[(String, String)]) -> Self {
+        let mut variables = self.variables.clone();
+        variables.extend(changed.iter().cloned());
+        Self::start_in(Arc::clone(&self.folder), variables).await
     }
 
     /// The same configuration on the same folder, once more.
