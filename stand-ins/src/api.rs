@@ -27,6 +27,8 @@ pub enum Fault {
     ApplyThenAnswer(Reply),
     /// The connection is closed before anything is done.
     Drop,
+    /// Nothing is done and no answer comes.
+    Hang,
     /// The request is done and the connection closed without an answer.
     ApplyThenDrop,
     /// The request is done and the answer never comes.
@@ -232,8 +234,10 @@ async fn answer<V: Vendor>(shared: Arc<Shared<V>>, request: Request<Incoming>) -
             apply();
             (None, false)
         }
-        Some(Fault::ApplyThenHang) => {
-            apply();
+        Some(fault @ (Fault::Hang | Fault::ApplyThenHang)) => {
+            if matches!(fault, Fault::ApplyThenHang) {
+                apply();
+            }
             shared.calls.send_modify(|calls| calls.push(call));
             std::future::pending::<()>().await;
             return Err(Dropped);

@@ -42,6 +42,8 @@ pub enum Fault {
     TakeThenAnswer(u16),
     /// The connection is closed before anything is taken.
     Drop,
+    /// Nothing is taken and no answer comes.
+    Hang,
     /// The lead is taken and the connection closed without an answer.
     TakeThenDrop,
     /// The lead is taken and the answer never comes.
@@ -221,7 +223,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply
             None
         }
         Some(Fault::TakeThenDrop) => None,
-        Some(Fault::TakeThenHang) => {
+        Some(fault @ (Fault::Hang | Fault::TakeThenHang)) => {
+            call.taken = matches!(fault, Fault::TakeThenHang);
             record(&shared, call);
             std::future::pending::<()>().await;
             return Err(Dropped);

@@ -45,6 +45,12 @@ impl<F: Clone> Script<F> {
         !plan.queued.is_empty() || plan.standing.is_some()
     }
 
+    /// Whether something is planned that fits.
+    pub fn is_planned_for(&self, fits: impl Fn(&F) -> bool) -> bool {
+        let plan = self.plan();
+        plan.queued.iter().chain(&plan.standing).any(fits)
+    }
+
     /// What this request meets.
     pub fn take(&self) -> Option<F> {
         let mut plan = self.plan();

@@ -95,3 +95,31 @@ impl Body for CutBody {
         SizeHint::with_exact(self.text.len() as u64)
     }
 }
+
+/// A body that promises all of its text, gives half of it, and says nothing more.
+#[derive(Debug)]
+pub struct StalledBody {
+    /// The text that is promised.
+    pub text: Bytes,
+    /// Whether the half was given; false at first.
+    pub is_begun: bool,
+}
+
+impl Body for StalledBody {
+    type Data = Bytes;
+    type Error = Dropped;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Dropped>>> {
+        if std::mem::replace(&mut self.is_begun, true) {
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(Frame::data(self.text.slice(..self.text.len() / 2)))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.text.len() as u64)
+    }
+}

@@ -162,6 +162,128 @@ async fn what_each_answer_means_depends_on_its_stage() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_fails_sends_nothing_and_is_tried_again() {
+    let meddled = "220 go\r\n250-meddled\r\n250 AUTH PLAIN";
+    let more = "220 go\r\n250 x\r\n235 x\r\n250 x\r\n250 x\r\n250 x\r\n354 x\r\n250 taken";
+    for (stage, what, outcome, code) in [
+        (Stage::StartTls, What::Say("454 4.7.0 TLS is not available"), "transient", "smtp_starttls_454"),
+        (Stage::StartTls, What::Say("501 5.5.4 no"), "blocked", "smtp_starttls_501"),
+        (Stage::StartTls, What::Close, "transient", "smtp_starttls"),
+        (Stage::StartTls, What::Hang, "transient", "smtp_starttls"),
+        (Stage::Handshake, What::Close, "transient", "smtp_starttls"),
+        (Stage::Handshake, What::Hang, "transient", "smtp_starttls"),
+        (Stage::Handshake, What::Say("this is no TLS"), "transient", "smtp_starttls"),
+        // Answers that stand before the handshake are nobody's: the mail would seem to be taken. One alone is
+        // noticed when the answer that belonged there comes.
+        (Stage::StartTls, What::Say(meddled), "transient", "smtp_starttls smtp_auth_250"),
+        (Stage::StartTls, What::Say(more), "transient", "smtp_starttls"),
+    ] {
+        let smtp = Smtp::start(Mode::StartTls).await;
+        smtp.next(stage, what.clone());
+        let service = notifying(&smtp, &[("LEAD_INTAKE__MAIL__COMMAND_TIMEOUT", "2s")]).await;
+        let id = service.accepted(&ada()).await;
+        let delivery = service.until_state(&id, "notification", "delivered").await;
+        let first = &delivery["history"][0];
+        assert_eq!(first["outcome"], outcome, "{stage:?} {what:?}: {first}");
+        assert!(code.split(' ').any(|code| first["code"] == code), "{stage:?} {what:?}: {first}");
+        let of_lead = |mail: &&Mail| mail.header("message-id").is_some_and(|it| it.contains(&id));
+        assert_eq!(smtp.mails().iter().filter(of_lead).count(), 1, "{stage:?} {what:?}");
+    }
+    // A certificate that nobody vouches for.
+    let (smtp, other) = (Smtp::start(Mode::StartTls).await, Smtp::start(Mode::StartTls).await);
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("other.pem");
+    std::fs::write(&ca, other.certificate()).unwrap();
+    let service = notifying(&smtp, &[("LEAD_INTAKE__MAIL__CA_FILE", ca.to_str().unwrap())]).await;
+    let id = service.accepted(&ada()).await;
+    let first = service.delivery(&id, "notification").await["history"][0].clone();
+    assert_eq!((&first["outcome"], &first["code"]), (&json!("transient"), &json!("smtp_starttls")));
+    assert!(first["detail"].as_str().unwrap().contains("certificate"), "{first}");
+    assert!(smtp.mails().is_empty());
+}
+
+#[tokio::test]
+async fn answers_in_pieces_or_of_several_lines_are_read_whole_and_half_of_one_decides_nothing() {
+    let smtp = Smtp::start(Mode::Plain).await;
+    for (stage, pieces) in [
+        (Stage::Greeting, &["22", "0-stand-in\r\n220", " welcome\r\n"][..]),
+        (Stage::Auth, &["235-2.7.0 come\r", "\n235 2.7.0 in\r\n"]),
+        (Stage::Sender, &["250-2.1.0 fine\r\n", "250 2.1.0 ok\r\n"]),
+        (Stage::Recipient, &["2", "5", "0 2.1.5 ok", "\r\n"]),
+        (Stage::Data, &["354-go\r\n354", " on\r\n"]),
+        (Stage::Dot, &["250-2.0.0 queued\r\n", "250 2.0.0 as", " many\r\n"]),
+    ] {
+        smtp.next(stage, What::Pieces(pieces));
+    }
+    let service = notifying(&smtp, &[]).await;
+    let id = service.accepted(&ada()).await;
+    let delivery = service.delivery(&id, "notification").await;
+    assert_eq!(delivery["state"], "delivered", "{delivery}");
+    assert_eq!(delivery["receipt"]["remote_id"], "2.0.0 queued 2.0.0 as many");
+    assert_eq!(sent(&smtp, 1).await.len(), 1);
+
+    for half in [&b"250-2.0.0 queued\r\n"[..], b"25", b"250 2.0.0 \xff\xfe\r\n", b"yes\r\n"] {
+        let smtp = Smtp::start(Mode::Plain).await;
+        smtp.next(Stage::Dot, What::Bytes(half));
+        let service = notifying(&smtp, &[]).await;
+        let id = service.accepted(&ada()).await;
+        let first = service.delivery(&id, "notification").await["history"][0].clone();
+        assert_eq!((&first["outcome"], &first["code"]), (&json!("unknown"), &json!("smtp_body")), "{half:?}");
+        assert!(first["detail"].as_str().unwrap().contains("marked as the same mail"), "{first}");
+    }
+}
+
+#[tokio::test]
+async fn a_goodbye_decides_nothing() {
+    for what in [What::Hang, What::Close, What::Say("421 4.4.2 too slow"), What::Bytes(b"\xff")] {
+        let smtp = Smtp::start(Mode::Plain).await;
+        smtp.always(Stage::Quit, what.clone());
+        let service = notifying(&smtp, &[("LEAD_INTAKE__INTAKE__DEADLINE", "30s")]).await;
+        let id = service.accepted(&ada()).await;
+        let delivery = service.delivery(&id, "notification").await;
+        assert_eq!((&delivery["state"], &delivery["attempts"]), (&json!("delivered"), &json!(1)), "{what:?}");
+        assert_eq!(sent(&smtp, 1).await.len(), 1, "{what:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_by_question_and_answer_is_known_and_one_that_we_cannot_give_parks() {
+    let smtp = Smtp::start(Mode::StartTls).await;
+    smtp.offer("LOGIN");
+    let service = notifying(&smtp, &[]).await;
+    let id = service.accepted(&ada()).await;
+    assert_eq!(service.delivery(&id, "notification").await["state"], "delivered");
+    smtp.offer("CRAM-MD5");
+    let id = service.accepted(&ada()).await;
+    service.until_logged("destination parked").await;
+    let first = service.delivery(&id, "notification").await["history"][0].clone();
+    assert_eq!((&first["outcome"], &first["code"]), (&json!("blocked"), &json!("smtp_auth")), "{first}");
+    smtp.offer("PLAIN");
+    service.until_state(&id, "notification", "delivered").await;
+}
+
+#[tokio::test]
+async fn a_mail_that_is_too_large_is_a_dead_letter_by_our_own_limit_or_by_the_server_s() {
+    let smtp = Smtp::start(Mode::Plain).await;
+    smtp.limit_size(100);
+    let service = notifying(&smtp, &[]).await;
+    let id = service.accepted(&ada()).await;
+    let delivery = service.until_state(&id, "notification", "dead").await;
+    let first = &delivery["history"][0];
+    assert_eq!((&first["outcome"], &first["code"]), (&json!("rejected"), &json!("smtp_body_552")));
+    assert!(first["detail"].as_str().unwrap().contains("too big"), "{first}");
+    smtp.limit_size(1_000_000);
+    assert_eq!(service.cli(&["deliveries", "replay", "--yes"]).await.0, 0);
+    service.until_state(&id, "notification", "delivered").await;
+
+    let service = notifying(&smtp, &[("LEAD_INTAKE__MAIL__MAX_SIZE", "1KB")]).await;
+    let id = service.accepted(&ada()).await;
+    let delivery = service.until_state(&id, "notification", "dead").await;
+    assert_eq!(delivery["history"][0]["code"], "too_large");
+    assert_eq!(smtp.mails().len(), 1);
+}
+
+#[tokio::test]
 async fn one_refused_recipient_does_not_keep_the_mail_from_the_others() {
     let smtp = Smtp::start(Mode::Plain).await;
     smtp.refuse(&["boss@example.com"]);

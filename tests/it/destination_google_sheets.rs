@@ -273,32 +273,192 @@ async fn a_tab_without_an_id_column_is_left_alone() {
     assert_eq!(google.rows("Leads"), before);
 }
 
+/// Sends leads so that the later ones wait while the first is on its way: they go out as a group. Their ids.
+async fn grouped(google: &Google, service: &Service, leads: &[Value]) -> Vec<String> {
+    google.next(On::Appends, Fault::Wait);
+    let (first, rest) = leads.split_first().unwrap();
+    let before = google.seen().waited;
+    // Their answers come at the deadline, which says that each is on its way.
+    let first = service.accepted(first).await;
+    soon(google.until(|seen| seen.waited > before)).await;
+    let rest = futures_util::future::join_all(rest.iter().map(|lead| service.accepted(lead))).await;
+    google.go_on();
+    std::iter::once(first).chain(rest).collect()
+}
+
+const SHORT_DEADLINE: (&str, &str) = ("LEAD_INTAKE__INTAKE__DEADLINE", "300ms");
+
 #[tokio::test]
-async fn one_row_that_google_refuses_does_not_fail_its_neighbours() {
+async fn rows_that_google_refuses_are_told_apart_and_do_not_fail_their_neighbours() {
     let google = Google::start().await;
-    // The stand-in's cells hold at most 50,000 characters, as Google's; ours are cut before. So the
-    // refusal is scripted: the group, one half of it, and the one row.
-    let service = service(&google, &[]).await;
-    service.accepted(&ada()).await;
-    google.always(On::Appends, Fault::Slow(Duration::from_millis(200)));
-    let lead = named("First", &json!({}));
-    let first = service.submit(&lead);
-    let rest = async {
-        soon(google.until(|seen| seen.calls.len() >= 4)).await;
-        let leads: Vec<_> = (0..4).map(|it| named(&format!("Lead {it}"), &json!({}))).collect();
-        let sent = futures_util::future::join_all(leads.iter().map(|lead| service.submit(lead)));
-        google.mend();
-        google.next(On::Appends, Fault::Status(400));
-        sent.await
-    };
-    let (_, answers) = tokio::join!(first, rest);
-    assert!(answers.iter().all(|(status, _)| *status == 200));
-    soon(async {
-        while google.records("Leads").len() < 5 {
-            tokio::task::yield_now().await;
+    let service = service(&google, &[SHORT_DEADLINE]).await;
+    google.refuse("poison");
+    let names = ["First", "poison 1", "Second", "Third", "poison 2", "poison 3", "Fourth"];
+    let leads: Vec<_> = names.iter().map(|name| named(name, &json!({}))).collect();
+    let sent = grouped(&google, &service, &leads).await;
+    for (name, id) in names.iter().zip(&sent) {
+        let state = if name.contains("poison") { "dead" } else { "delivered" };
+        let delivery = service.until_state(id, "sheet", state).await;
+        assert_eq!(delivery["history"].as_array().unwrap().len(), 1, "{name}: {delivery}");
+        if state == "dead" {
+            let detail = delivery["history"][0]["detail"].as_str().unwrap();
+            assert!(detail.starts_with("Google refuses this row. It said: "), "{detail}");
         }
-    })
-    .await;
+    }
+    let refused = google.seen().calls.iter().any(|call| call.rows > 1 && call.status == Some(400));
+    assert!(refused, "a whole group was refused");
+    let mut there = google.records("Leads");
+    there.sort_by(|one, other| one["name"].cmp(&other["name"]));
+    let there: Vec<_> = there.iter().map(|row| row["name"].as_str()).collect();
+    assert_eq!(there, ["First", "Fourth", "Second", "Third"], "each once");
+}
+
+#[tokio::test]
+async fn a_quota_that_ends_in_the_middle_of_a_group_stops_there_and_doubles_nothing() {
+    let google = Google::start().await;
+    let service = service(&google, &[SHORT_DEADLINE]).await;
+    google.refuse("poison");
+    let names = ["First", "Second", "Third", "poison", "Fourth"];
+    let leads: Vec<_> = names.iter().map(|name| named(name, &json!({}))).collect();
+    google.next(On::Appends, Fault::Wait);
+    // The group is refused for its one row; the first half goes in, and then the quota is used up.
+    google.next(On::Appends, Fault::Slow(Duration::ZERO));
+    google.next(On::Appends, Fault::Slow(Duration::ZERO));
+    google.next(On::Appends, Fault::QuotaFor(1));
+    let before = google.seen().waited;
+    let mut sent = vec![service.accepted(&leads[0]).await];
+    soon(google.until(|seen| seen.waited > before)).await;
+    for lead in &leads[1..] {
+        // One after the other, for their order in the group decides what the quota lets through.
+        sent.push(service.accepted(lead).await);
+    }
+    google.go_on();
+    let mut waited = Vec::new();
+    for (name, id) in names.iter().zip(&sent) {
+        let state = if *name == "poison" { "dead" } else { "delivered" };
+        let history = service.until_state(id, "sheet", state).await["history"].clone();
+        assert!(history.as_array().unwrap().iter().all(|it| it["outcome"] != "unknown"), "{history}");
+        waited.extend((history[0]["code"] == "http_429").then_some(*name));
+    }
+    assert!(!waited.is_empty() && waited.len() < 4, "some went in before the quota was used up: {waited:?}");
+    let statuses: Vec<_> =
+        google.seen().calls.iter().filter(|call| call.kind == Kind::Append).map(|it| it.status).collect();
+    let limited = statuses.iter().filter(|status| **status == Some(429)).count();
+    assert_eq!(limited, 1, "nobody asks again before its time: {statuses:?}");
+    let mut there: Vec<_> = google.records("Leads").iter().map(|row| row["name"].clone()).collect();
+    there.sort();
+    assert_eq!(there, ["First", "Fourth", "Second", "Third"]);
+}
+
+#[tokio::test]
+async fn rows_that_google_puts_elsewhere_are_noticed_and_stand_once_where_they_belong() {
+    // Beside the table, as if another one were meant; near the top; in another tab, above its first row.
+    for (place, in_place) in [("'Leads'!AA2", false), ("'Leads'!A2", true), ("'Sheet1'!A1", false)] {
+        let google = Google::start().await;
+        let service = service(&google, &[]).await;
+        let first = service.accepted(&ada()).await;
+        google.next(On::Appends, Fault::PutAt(place));
+        let second = service.accepted(&named("Second", &json!({}))).await;
+        let delivery = service.until_state(&second, "sheet", "delivered").await;
+        let mut there = ids(&google);
+        there.retain(|id| !id.is_empty());
+        assert_eq!(there.iter().filter(|id| **id == second).count(), 1, "{place}: {there:?}");
+        assert_eq!(there.iter().filter(|id| **id == first).count(), 1, "{place}: {there:?}");
+        let first = &delivery["history"][0];
+        if in_place {
+            assert_eq!(first["outcome"], "delivered", "it is below the header, and whole: {delivery}");
+        } else {
+            assert_eq!((&first["outcome"], &first["code"]), (&json!("unknown"), &json!("misplaced")));
+            assert!(first["detail"].as_str().unwrap().contains("looked at before it is sent again"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_program_that_appends_at_the_same_moment_loses_no_row_and_takes_none() {
+    let google = Google::start().await;
+    let service = service(&google, &[]).await;
+    let first = service.accepted(&ada()).await;
+    // A note of the owner's, one empty row below the table.
+    google.edit("Leads", |tab| tab.set(3, 0, "lead_noted_by_hand"));
+    google.next(On::Appends, Fault::Race(&["lead_of_another_program"]));
+    let second = service.accepted(&named("Second", &json!({}))).await;
+    let third = service.accepted(&named("Third", &json!({}))).await;
+    let there = ids(&google);
+    for id in [&*first, &second, &third, "lead_of_another_program", "lead_noted_by_hand"] {
+        assert_eq!(there.iter().filter(|there| *there == id).count(), 1, "{id}: {there:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_stops_or_never_comes_holds_nobody_up_for_longer_than_an_attempt() {
+    for on in [None, Some(On::Reads), Some(On::Appends)] {
+        let google = Google::start().await;
+        let service = service(&google, &[("LEAD_INTAKE__DESTINATIONS__SHEET__TIMEOUT", "1500ms")]).await;
+        google.edit("Leads", |_| {});
+        match on {
+            Some(on) => google.next(on, Fault::ApplyThenStall),
+            None => google.token_script().next(TokenFault::Hang),
+        }
+        let first = service.accepted(&ada()).await;
+        let delivery = service.until_state(&first, "sheet", "delivered").await;
+        let outcome = &delivery["history"][0]["outcome"];
+        assert!(outcome == "unknown" || (outcome == "transient" && on != Some(On::Appends)), "{delivery}");
+        let second = service.accepted(&named("Second", &json!({}))).await;
+        service.until_state(&second, "sheet", "delivered").await;
+        assert_eq!(ids(&google), [first, second], "{on:?}: each once");
+    }
+}
+
+#[tokio::test]
+async fn a_protected_tab_parks_the_sheet_and_costs_no_lead() {
+    for status in [400, 403] {
+        let google = Google::start().await;
+        let service = service(&google, &[SHORT_DEADLINE]).await;
+        let before = service.accepted(&ada()).await;
+        google.protect("Leads", status);
+        let leads: Vec<_> = ["One", "Two", "Three"].iter().map(|name| named(name, &json!({}))).collect();
+        let sent = grouped(&google, &service, &leads).await;
+        service.until_logged("destination parked").await;
+        let first = service.delivery(&sent[0], "sheet").await["history"][0].clone();
+        assert_eq!(
+            (&first["outcome"], &first["code"]),
+            (&json!("blocked"), &json!(format!("http_{status}")))
+        );
+        let detail = first["detail"].as_str().unwrap();
+        assert!(detail.contains("Protect sheets and ranges") && detail.contains("@stand-in"), "{detail}");
+        google.mend();
+        for id in &sent {
+            service.until_state(id, "sheet", "delivered").await;
+        }
+        let (mut there, mut wanted) = (ids(&google), [vec![before], sent].concat());
+        there.sort();
+        wanted.sort();
+        assert_eq!(there, wanted, "{status}: each once");
+    }
+}
+
+#[tokio::test]
+async fn a_tab_that_took_the_old_name_of_ours_gets_no_leads() {
+    let google = Google::start().await;
+    let service = service(&google, &[]).await;
+    let first = service.accepted(&ada()).await;
+    google.edit("Leads", |tab| tab.title = "Leads of last year".to_owned());
+    google.edit("Leads", |_| {});
+    let second = service.accepted(&named("Second", &json!({}))).await;
+    let third = service.accepted(&named("Third", &json!({}))).await;
+    for id in [&second, &third] {
+        service.until_state(id, "sheet", "delivered").await;
+    }
+    let mut there: Vec<_> =
+        google.records("Leads of last year").into_iter().map(|row| row["id"].clone()).collect();
+    there.sort();
+    let mut wanted = [first, second, third.clone()];
+    wanted.sort();
+    assert_eq!(there, wanted, "a tab is known by its number");
+    // What was on its way in the moment of the change may stand in the new tab as well, and nothing after it.
+    let strays = google.rows("Leads");
+    assert!(strays.len() <= 1 && !format!("{strays:?}").contains(&third), "{strays:?}");
 }
 
 #[tokio::test]

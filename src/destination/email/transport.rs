@@ -128,9 +128,24 @@ pub(super) async fn open(server: &Server, deadline: Instant) -> Result<AsyncSmtp
     let mut session = at(Stage::Connect, limit, deadline, connect).await?;
     if let Security::StartTls(tls) = &server.security {
         at(Stage::StartTls, limit, deadline, session.starttls(tls.clone(), &server.hello)).await?;
+        // The library keeps what came before the handshake, and would take it for answers that TLS has
+        // vouched for (RFC 3207 section 6). One alone is found out by the codes of the answers that follow.
+        if timeout(Duration::ZERO, session.read_response()).await.is_ok() {
+            let text =
+                "it had answered before it was asked, and before TLS: somebody on the way may have meddled";
+            return Err(Failure {
+                stage: Stage::StartTls,
+                class: Class::Transient,
+                code: None,
+                text: text.to_owned(),
+            });
+        }
     }
     if let Some(credentials) = &server.credentials {
-        at(Stage::Auth, limit, deadline, session.auth(DEFAULT_MECHANISMS, credentials)).await?;
+        let welcome = at(Stage::Auth, limit, deadline, session.auth(DEFAULT_MECHANISMS, credentials)).await?;
+        if !welcome.has_code(235) {
+            return Err(odd(Stage::Auth, Class::Transient, u16::from(welcome.code())));
+        }
     }
     Ok(session)
 }

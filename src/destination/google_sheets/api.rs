@@ -32,6 +32,9 @@ const WRITE: Duration = Duration::from_secs(60);
 /// would otherwise end the path.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// Rows went elsewhere, or nowhere.
+const MISPLACED: &str = "misplaced";
+
 /// How many rows a tab of ours begins with.
 const ROWS: i32 = 1_000;
 
@@ -81,6 +84,8 @@ pub(super) struct Api {
     hub: Sheets<Connector>,
     tokens: Tokens,
     spreadsheet: String,
+    /// No call takes longer than an attempt may.
+    longest: Duration,
 }
 
 /// Makes a call and tells its failure; a token that Google refuses is dropped and the call made once more.
@@ -90,7 +95,7 @@ macro_rules! call {
         loop {
             let mut heard = Heard::default();
             let made = $call.clear_scopes().add_scope(Scope::Spreadsheet).delegate(&mut heard);
-            match timeout($limit, made.doit()).await {
+            match timeout($limit.min($api.longest), made.doit()).await {
                 Err(_) => break Err(Failure::Lost("timeout".to_owned())),
                 Ok(Ok((_, answer))) => break Ok(answer),
                 Ok(Err(error)) => {
@@ -120,7 +125,7 @@ impl Api {
         let tokens = Tokens::new(parsed.key.clone(), connector.clone());
         let mut hub = Sheets::new(Client::builder(TokioExecutor::new()).build(connector), tokens.clone());
         hub.base_url(parsed.base_url.clone());
-        Self { hub, tokens, spreadsheet: parsed.spreadsheet_id.clone() }
+        Self { hub, tokens, spreadsheet: parsed.spreadsheet_id.clone(), longest: parsed.timeout }
     }
 
     /// The address that the sheet must be shared with.
@@ -270,10 +275,11 @@ impl Api {
         let Some(updates) = answer.updates else { return Err(Failure::Lost("empty_answer".to_owned())) };
         let range = updates.updated_range.unwrap_or_default();
         let rows = usize::try_from(updates.updated_rows.unwrap_or(0)).unwrap_or(0);
-        let begins = range.rsplit('!').next().unwrap_or_default().starts_with(&letters(first));
-        // Under a filter Google has answered 200 and put rows elsewhere, or nowhere.
-        if rows != sent || !begins {
-            return Err(Failure::Lost("misplaced".to_owned()));
+        // Under a filter Google has answered 200 and put rows elsewhere, or nowhere; and a tab that has just
+        // taken the name of ours has no header yet.
+        let is_below = corner(&range).is_some_and(|(column, row)| column == letters(first) && row > 1);
+        if rows != sent || !is_below {
+            return Err(Failure::Lost(MISPLACED.to_owned()));
         }
         Ok(Appended { range, rows })
     }
@@ -337,6 +343,13 @@ fn quoted(title: &str) -> String {
     format!("'{}'", title.replace('\'', "''"))
 }
 
+/// Where a range begins: the column's letters and the row.
+fn corner(range: &str) -> Option<(&str, usize)> {
+    let first = range.rsplit('!').next()?.split(':').next()?;
+    let at = first.find(|it: char| !it.is_ascii_uppercase())?;
+    Some((&first[..at], first[at..].parse().ok()?))
+}
+
 /// A column's letters: 0 is `A`, 26 is `AA`.
 fn letters(mut column: usize) -> String {
     let mut letters = Vec::new();
@@ -390,6 +403,11 @@ impl Heard {
 }
 
 impl Failure {
+    /// Rows went somewhere else: what we know of the tab may be wrong.
+    pub(super) fn is_misplaced(&self) -> bool {
+        matches!(self, Self::Lost(code) if code == MISPLACED)
+    }
+
     /// Google does not take the token, which says nothing about the key: 401, or 403 as if there were none.
     fn is_stale_token(&self) -> bool {
         match self {
@@ -409,5 +427,7 @@ mod tests {
         assert_eq!(quoted("It's #1"), "'It''s #1'");
         let names: Vec<_> = [0, 25, 26, 51, 52, 701, 702].into_iter().map(letters).collect();
         assert_eq!(names, ["A", "Z", "AA", "AZ", "BA", "ZZ", "AAA"]);
+        assert_eq!(corner("'Is this A1:B2!'!AA10:AB12"), Some(("AA", 10)));
+        assert_eq!([corner("Leads!C:D"), corner("")], [None, None]);
     }
 }

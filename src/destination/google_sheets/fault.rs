@@ -44,7 +44,7 @@ impl Failure {
     /// Whether one row of several may be the reason.
     pub(super) fn is_about_a_row(&self) -> bool {
         matches!(self, Self::Refused { status: 400 | 413, message, .. }
-            if !self.is_about_the_tab() && !message.contains("number of cells in the workbook"))
+            if !self.is_about_the_tab() && !is_protected(message) && !message.contains("number of cells in the workbook"))
     }
 
     /// The words for one delivery. `account` is whom the sheet must be shared with.
@@ -85,9 +85,15 @@ impl Failure {
     }
 }
 
+/// Google has said it with either status.
+fn is_protected(message: &str) -> bool {
+    message.contains("protected cell")
+}
+
 fn refused(status: u16, message: &str, failure: &Failure, account: &str) -> DeliveryError {
     let code = format!("http_{status}");
     let what = match status {
+        400 | 403 if is_protected(message) => format!("The tab, or a part of it, is protected. Let {account} edit it (in the sheet: Data, Protect sheets and ranges)."),
         401 => "Google refuses the access token, even a fresh one. Make a new key for the service account.".to_owned(),
         403 => format!("Google refuses access. Share the sheet with {account} as Editor, and enable the Sheets API in the key's project."),
         404 => "There is no such spreadsheet. Check GOOGLE_SHEETS_ID; it may have been deleted.".to_owned(),

@@ -43,6 +43,9 @@ pub struct Settings {
     /// How often the column `action` of the tab of failing deliveries is read.
     #[serde(with = "units::duration")]
     pub listen_every: Duration,
+    /// How long an attempt may take: no call is given longer, for nobody would wait for it.
+    #[serde(with = "units::duration")]
+    pub timeout: Duration,
     /// How large one append may be, in bytes.
     #[serde(with = "units::size")]
     pub append_size: usize,
@@ -60,6 +63,7 @@ pub struct Parsed {
     pub(super) reads_per_minute: u32,
     pub(super) look_after: Duration,
     pub(super) listen_every: Duration,
+    pub(super) timeout: Duration,
     pub(super) append_size: usize,
 }
 
@@ -114,6 +118,7 @@ impl Settings {
                 reads_per_minute: self.reads_per_minute,
                 look_after: self.look_after,
                 listen_every: self.listen_every,
+                timeout: self.timeout,
                 append_size: self.append_size,
             }),
             _ => Err(problems),

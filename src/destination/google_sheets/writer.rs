@@ -345,7 +345,16 @@ impl Writer {
                     groups.extend([second, group]);
                     self.writes.take().await;
                 }
-                Err(failure) => self.fail(group, &failure, Sent::Rows { look_after: self.look_after }),
+                Err(failure) => {
+                    if let Some(known) = seat.kept.as_mut().filter(|_| failure.is_misplaced()) {
+                        known.read_at = Instant::now().checked_sub(FRESH).unwrap_or(known.read_at);
+                    }
+                    if failure.hold().is_some() {
+                        // The others would only hear the same; they were not sent.
+                        groups.drain(..).for_each(|unsent| self.fail(unsent, &failure, Sent::Nothing));
+                    }
+                    self.fail(group, &failure, Sent::Rows { look_after: self.look_after });
+                }
             }
         }
     }

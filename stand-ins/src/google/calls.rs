@@ -287,6 +287,71 @@ impl Book {
         Ok(answer)
     }
 
+    /// What an append does where Google has lost its way: the rows are put at this place.
+    pub(super) fn put_at(&mut self, place: &str, body: &Value) -> Result<Value, Refusal> {
+        let count = Self::values(body)?.len();
+        if let Some((title, area)) = parse_a1(place)
+            && let Some(tab) = self.tabs.iter_mut().find(|tab| tab.title == title)
+        {
+            tab.column_count = tab.column_count.max(area.columns.0 + 100);
+        }
+        let (tab, area) = self.find(place)?;
+        if tab.is_filled(area.rows.0, area.columns.0) {
+            tab.row_count += count;
+            tab.insert_rows(area.rows.0, count);
+        }
+        let updates = self.update(place, body)?;
+        Ok(json!({"spreadsheetId": self.id, "tableRange": place, "updates": updates}))
+    }
+
+    /// An append beside one of another program, which writes to the place that it found free before. Rows that
+    /// were inserted have pushed that place down; rows that were only written there are written over.
+    pub(super) fn race(
+        &mut self,
+        range: &str,
+        insert: bool,
+        body: &Value,
+        other: &[&str],
+    ) -> Result<Value, Refusal> {
+        let answer = self.append(range, insert, body)?;
+        let place = answer["updates"]["updatedRange"].as_str().unwrap_or_default().to_owned();
+        let first = place.split(':').next().unwrap_or_default();
+        let theirs = json!({"values": [other]});
+        if insert {
+            self.append(range, true, &theirs)?
+        } else {
+            self.update(first, &theirs)?
+        };
+        Ok(answer)
+    }
+
+    /// The tabs that a call writes to, and what it writes, as text.
+    pub(super) fn written(&self, call: &Call) -> (Vec<String>, String) {
+        let of_range = |range: &str| parse_a1(range).map(|(title, _)| title);
+        let of_id = |request: &Value| {
+            let what = request.as_object()?.values().next()?;
+            let places = [&what["sheetId"], &what["start"]["sheetId"]];
+            let id = places.into_iter().find_map(Value::as_i64)?;
+            self.tabs.iter().find(|tab| tab.sheet_id == id).map(|tab| tab.title.clone())
+        };
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        match call {
+            Call::Append { range, body, .. } | Call::Update { range, body } => {
+                (of_range(range).into_iter().collect(), body.to_string())
+            }
+            Call::Clear { range } => (of_range(range).into_iter().collect(), String::new()),
+            Call::ValuesBatchUpdate { body } => {
+                let ranges = list(&body["data"]);
+                let tabs = ranges.iter().filter_map(|part| of_range(part["range"].as_str()?)).collect();
+                (tabs, body.to_string())
+            }
+            Call::BatchUpdate { body } => {
+                (list(&body["requests"]).iter().filter_map(of_id).collect(), body.to_string())
+            }
+            Call::Get { .. } | Call::ValuesGet { .. } | Call::BatchGet { .. } => (Vec::new(), String::new()),
+        }
+    }
+
     fn update(&mut self, range: &str, body: &Value) -> Result<Value, Refusal> {
         let values = Self::values(body)?;
         let id = self.id.clone();

@@ -2,70 +2,32 @@
 //! where Google would put them, quotas answer Google's 429, and a test can play the person who sorts,
 //! renames and deletes.
 
+mod answer;
 mod calls;
+mod fault;
 mod grid;
 mod token;
 
 use std::collections::{HashMap, VecDeque};
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use self::calls::{Book, Call, Refusal, refusal};
+use self::calls::{Book, Call};
 use crate::script::Script;
-use crate::serve::{Dropped, Server, serve};
+use crate::serve::{Server, serve};
 pub use calls::Kind;
+pub use fault::{Fault, On};
 pub use grid::Tab;
 pub use token::TokenFault;
 
 /// The window of a quota.
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// What a call meets.
-#[derive(Clone, Debug)]
-pub enum Fault {
-    /// This status with Google's body for it; nothing is done.
-    Status(u16),
-    /// 403 with this message.
-    Forbidden(&'static str),
-    /// A status with a page of HTML, as a proxy gives it; nothing is done.
-    Html(u16),
-    /// 429 with Google's quota body; nothing is done.
-    Quota,
-    /// The connection is closed and nothing is done.
-    Drop,
-    /// Nothing is done and no answer comes.
-    Hang,
-    /// Done, and then this status.
-    ApplyThenStatus(u16),
-    /// Done, and the connection closed without an answer.
-    ApplyThenDrop,
-    /// Done, and no answer comes.
-    ApplyThenHang,
-    /// Done, and a 200 whose body is cut.
-    ApplyThenCut,
-    /// Done, and a 200 with `{}`.
-    ApplyThenEmpty,
-    /// The connection is closed, and the work is done when [`Google::apply_late`] says so.
-    Late,
-    /// 200, but one row fewer was written than was sent, as under a filter.
-    LoseRow,
-    /// A person turns the rows below the header of every tab upside down, and then it is done.
-    TurnFirst,
-    /// Answered after this long.
-    Slow(Duration),
-}
 
 /// A call that was made.
 #[derive(Clone, Debug)]
@@ -87,6 +49,8 @@ pub struct Seen {
     pub calls: Vec<Logged>,
     /// How many tokens were asked for.
     pub token_requests: usize,
+    /// How many calls have come to a [`Fault::Wait`].
+    pub waited: usize,
 }
 
 impl Seen {
@@ -109,6 +73,7 @@ struct Shared {
     token_faults: Script<TokenFault>,
     state: Mutex<State>,
     seen: watch::Sender<Seen>,
+    gate: Semaphore,
 }
 
 struct State {
@@ -121,31 +86,11 @@ struct State {
     writes: VecDeque<Instant>,
     is_shared: bool,
     is_writable: bool,
+    /// The tabs that the account may not write to, and the status that says so.
+    protected: Vec<(String, u16)>,
+    /// Rows that hold one of these are refused, and every other row of the same call with them.
+    refused: Vec<String>,
     latency: Duration,
-}
-
-/// Which calls a fault waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum On {
-    /// Reads.
-    Reads,
-    /// `values.append`.
-    Appends,
-    /// Every other write.
-    Writes,
-    /// Any call.
-    Any,
-}
-
-impl On {
-    fn fits(self, kind: Kind) -> bool {
-        match self {
-            Self::Reads => kind == Kind::Read,
-            Self::Appends => kind == Kind::Append,
-            Self::Writes => kind == Kind::Write,
-            Self::Any => true,
-        }
-    }
 }
 
 impl Google {
@@ -166,6 +111,8 @@ impl Google {
             writes: VecDeque::new(),
             is_shared: true,
             is_writable: true,
+            protected: Vec::new(),
+            refused: Vec::new(),
             latency: Duration::ZERO,
         };
         let shared = Arc::new(Shared {
@@ -174,9 +121,10 @@ impl Google {
             token_faults: Script::new(),
             state: Mutex::new(state),
             seen: watch::Sender::new(Seen::default()),
+            gate: Semaphore::new(0),
         });
         let handler = Arc::clone(&shared);
-        let server = serve(listener, move |request| answer(Arc::clone(&handler), request));
+        let server = serve(listener, move |request| answer::answer(Arc::clone(&handler), request));
         Self { address, shared, _server: server }
     }
 
@@ -213,7 +161,15 @@ impl Google {
     pub fn mend(&self) {
         self.shared.faults.mend();
         self.shared.token_faults.mend();
-        self.state().is_shared = true;
+        let mut state = self.state();
+        (state.is_shared, state.is_writable) = (true, true);
+        state.protected.clear();
+        state.refused.clear();
+    }
+
+    /// One call that waits goes on.
+    pub fn go_on(&self) {
+        self.shared.gate.add_permits(1);
     }
 
     /// What the token endpoint meets.
@@ -256,6 +212,16 @@ impl Google {
     /// The owner lets the account read the sheet, and no more.
     pub fn let_read_alone(&self) {
         self.state().is_writable = false;
+    }
+
+    /// The owner protects a tab against the account, which Google says with 400 or 403.
+    pub fn protect(&self, title: &str, status: u16) {
+        self.state().protected.push((title.to_owned(), status));
+    }
+
+    /// A row that holds this text is refused, and with it the whole call.
+    pub fn refuse(&self, text: &str) {
+        self.state().refused.push(text.to_owned());
     }
 
     /// A tab's cells as a person sees them, trailing emptiness left out.
@@ -331,214 +297,4 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-type Reply = Response<BoxBody<Bytes, Dropped>>;
-
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply, Dropped> {
-    let (head, body) = request.into_parts();
-    let body = body.collect().await.map_err(|_| Dropped)?.to_bytes();
-    if head.uri.path() == "/token" {
-        return token(&shared, &body).await;
-    }
-    let authorization =
-        head.headers.get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-    let query = head.uri.query().map(form).unwrap_or_default();
-    let spreadsheet = head.uri.path().strip_prefix("/v4/spreadsheets/");
-    let parsed = spreadsheet.and_then(|rest| {
-        let end = rest.find(['/', ':']).unwrap_or(rest.len());
-        let body = serde_json::from_slice(&body).unwrap_or_default();
-        Some((rest[..end].to_owned(), Call::read(head.method.as_str(), &rest[end..], &query, body)?))
-    });
-    let Some((id, call)) = parsed else {
-        return Ok(reply(
-            404,
-            "text/html",
-            "<html><title>Error 404 (Not Found)!!1</title></html>".to_owned(),
-        ));
-    };
-    let (kind, rows) = (call.kind(), call.rows());
-    let fault = shared.faults.take_if(|(on, _)| on.fits(kind)).map(|(_, fault)| fault);
-    let latency = shared.state().latency;
-    if !latency.is_zero() {
-        tokio::time::sleep(latency).await;
-    }
-    if let Some(Fault::Slow(wait)) = &fault {
-        tokio::time::sleep(*wait).await;
-    }
-    let reply = met(&shared, authorization.as_deref(), &id, call, fault.as_ref());
-    let status = match &reply {
-        Met::Reply(reply) => Some(reply.status().as_u16()),
-        Met::Closed | Met::Silent => None,
-    };
-    shared.seen.send_modify(|seen| seen.calls.push(Logged { kind, path, rows, status }));
-    match reply {
-        Met::Reply(reply) => Ok(reply),
-        Met::Closed => Err(Dropped),
-        Met::Silent => std::future::pending().await,
-    }
-}
-
-/// What becomes of a call.
-enum Met {
-    Reply(Reply),
-    Closed,
-    Silent,
-}
-
-fn met(shared: &Shared, authorization: Option<&str>, id: &str, mut call: Call, fault: Option<&Fault>) -> Met {
-    let mut state = shared.state();
-    let refused = |(code, body): Refusal| Met::Reply(json_reply(code, &body));
-    if let Err(refusal) = state.admit(authorization, id, call.kind()) {
-        return refused(refusal);
-    }
-    match fault {
-        Some(Fault::Status(code)) => return refused(refusal(*code, message(*code))),
-        Some(Fault::Forbidden(why)) => return refused(refusal(403, why)),
-        Some(Fault::Html(code)) => {
-            return Met::Reply(reply(*code, "text/html", "<html><title>Error</title></html>".to_owned()));
-        }
-        Some(Fault::Quota) => return refused(quota(call.kind())),
-        Some(Fault::Drop) => return Met::Closed,
-        Some(Fault::Hang) => return Met::Silent,
-        Some(Fault::Late) => {
-            state.late.push(call);
-            return Met::Closed;
-        }
-        _ => {}
-    }
-    if let (Some(Fault::LoseRow), Call::Append { body, .. }) = (fault, &mut call)
-        && let Some(values) = body["values"].as_array_mut()
-    {
-        values.pop();
-    }
-    if let Some(Fault::TurnFirst) = fault {
-        state.book.tabs.iter_mut().for_each(Tab::turn);
-    }
-    let done = match state.book.apply(&call) {
-        Ok(done) => done,
-        Err(refusal) => return refused(refusal),
-    };
-    match fault {
-        Some(Fault::ApplyThenStatus(code)) => refused(refusal(*code, message(*code))),
-        Some(Fault::ApplyThenDrop) => Met::Closed,
-        Some(Fault::ApplyThenHang) => Met::Silent,
-        Some(Fault::ApplyThenCut) => {
-            Met::Reply(reply(200, "application/json", "{\"spreadsheetId\":\"st".to_owned()))
-        }
-        Some(Fault::ApplyThenEmpty) => Met::Reply(json_reply(200, &json!({}))),
-        _ => Met::Reply(json_reply(200, &done)),
-    }
-}
-
-impl State {
-    /// Token, share, spreadsheet and quota.
-    fn admit(&mut self, authorization: Option<&str>, id: &str, kind: Kind) -> Result<(), Refusal> {
-        let Some(token) = authorization.and_then(|value| value.strip_prefix("Bearer ")) else {
-            return Err(refusal(
-                403,
-                "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other form of API consumer identity to call this API.",
-            ));
-        };
-        if self.tokens.get(token).is_none_or(|ends| *ends < Instant::now()) {
-            return Err(refusal(401, message(401)));
-        }
-        if id != self.book.id {
-            return Err(refusal(404, message(404)));
-        }
-        if !self.is_shared || (kind != Kind::Read && !self.is_writable) {
-            return Err(refusal(403, message(403)));
-        }
-        let Some((reads, writes)) = self.quota else { return Ok(()) };
-        let (times, limit) =
-            if kind == Kind::Read { (&mut self.reads, reads) } else { (&mut self.writes, writes) };
-        let now = Instant::now();
-        while times.front().is_some_and(|time| now.duration_since(*time) >= MINUTE) {
-            times.pop_front();
-        }
-        if times.len() >= limit {
-            return Err(quota(kind));
-        }
-        times.push_back(now);
-        Ok(())
-    }
-}
-
-async fn token(shared: &Shared, body: &[u8]) -> Result<Reply, Dropped> {
-    shared.seen.send_modify(|seen| seen.token_requests += 1);
-    let fault = shared.token_faults.take();
-    match fault {
-        Some(TokenFault::Answer(code, body)) => return Ok(reply(code, "application/json", body)),
-        Some(TokenFault::Hang) => return std::future::pending().await,
-        Some(TokenFault::Drop) => return Err(Dropped),
-        Some(TokenFault::NoExpiry) | None => {}
-    }
-    let audience = format!("http://{}/token", shared.address);
-    if let Err(error) = token::grant(body, &audience) {
-        return Ok(json_reply(400, &error));
-    }
-    let mut state = shared.state();
-    state.issued += 1;
-    let token = format!("ya29.stand-in-{}", state.issued);
-    state.tokens.insert(token.clone(), Instant::now() + Duration::from_secs(3_600));
-    let mut answer = json!({"access_token": token, "expires_in": 3_599, "token_type": "Bearer"});
-    if let (Some(TokenFault::NoExpiry), Some(fields)) = (fault, answer.as_object_mut()) {
-        fields.remove("expires_in");
-    }
-    Ok(json_reply(200, &answer))
-}
-
-fn message(code: u16) -> &'static str {
-    match code {
-        400 => "Invalid values[1][1]: list_value",
-        401 => {
-            "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."
-        }
-        403 => "The caller does not have permission",
-        404 => "Requested entity was not found.",
-        503 => "The service is currently unavailable.",
-        _ => "Internal error encountered.",
-    }
-}
-
-fn quota(kind: Kind) -> Refusal {
-    let (word, metric, limit) = match kind {
-        Kind::Read => ("Read", "read_requests", "ReadRequestsPerMinutePerUser"),
-        Kind::Append | Kind::Write => ("Write", "write_requests", "WriteRequestsPerMinutePerUser"),
-    };
-    let text = format!(
-        "Quota exceeded for quota metric '{word} requests' and limit '{word} requests per minute per user' of service 'sheets.googleapis.com' for consumer 'project_number:1'."
-    );
-    let (code, mut body) = refusal(429, &text);
-    body["error"]["details"] = json!([{
-        "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "RATE_LIMIT_EXCEEDED", "domain": "googleapis.com",
-        "metadata": {"service": "sheets.googleapis.com", "consumer": "projects/1", "quota_limit": limit,
-            "quota_metric": format!("sheets.googleapis.com/{metric}"), "quota_limit_value": "60"},
-    }]);
-    (code, body)
-}
-
-/// Form-decodes a query.
-fn form(query: &str) -> Vec<(String, String)> {
-    let decode = |text: &str| {
-        percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
-    };
-    query
-        .split('&')
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (decode(name), decode(value)))
-        .collect()
-}
-
-fn json_reply(code: u16, body: &Value) -> Reply {
-    reply(code, "application/json; charset=UTF-8", body.to_string())
-}
-
-fn reply(code: u16, kind: &'static str, body: String) -> Reply {
-    let body = Full::new(Bytes::from(body)).map_err(|never: Infallible| match never {});
-    let mut reply = Response::new(body.boxed());
-    *reply.status_mut() = StatusCode::from_u16(code).unwrap_or_default();
-    reply.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static(kind));
-    reply
 }

@@ -38,6 +38,8 @@ pub enum Fault {
     TakeThenAnswer(Reply),
     /// The connection is closed before anything is taken.
     Drop,
+    /// Nothing is taken and no answer comes.
+    Hang,
     /// The mail is taken and the connection closed without an answer.
     TakeThenDrop,
     /// The mail is taken and the answer never comes.
@@ -184,7 +186,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
     let raw = request.into_body().collect().await.map_err(|_| Dropped)?.to_bytes().to_vec();
     let mut call = Call { method, path, headers, raw, answered: None, wrong: None };
     let fault = shared.script.take();
-    let takes = !matches!(fault, Some(Fault::Answer(_) | Fault::Drop));
+    let takes = !matches!(fault, Some(Fault::Answer(_) | Fault::Drop | Fault::Hang));
     let ordinary = if takes { ordinary(&shared, &mut call) } else { Reply::status(200) };
     let in_flight = InFlight::of(&shared, &call, matches!(fault, Some(Fault::TakeThenHang)));
     let is_refused = takes && !(200..300).contains(&ordinary.status);
@@ -195,7 +197,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
         None | Some(Fault::TakeThenCut) => Some(ordinary),
         Some(Fault::Answer(reply) | Fault::TakeThenAnswer(reply)) => Some(reply),
         Some(Fault::Drop | Fault::TakeThenDrop) => None,
-        Some(Fault::TakeThenHang) => {
+        Some(Fault::Hang | Fault::TakeThenHang) => {
             record(&shared, call);
             std::future::pending::<()>().await;
             drop(in_flight);

@@ -44,6 +44,10 @@ pub enum Stage {
     Greeting,
     /// EHLO.
     Hello,
+    /// STARTTLS.
+    StartTls,
+    /// The handshake behind it.
+    Handshake,
     /// AUTH.
     Auth,
     /// MAIL FROM.
@@ -54,6 +58,8 @@ pub enum Stage {
     Data,
     /// After the final dot.
     Dot,
+    /// QUIT.
+    Quit,
 }
 
 /// What happens there.
@@ -61,6 +67,10 @@ pub enum Stage {
 pub enum What {
     /// This answer instead of the ordinary.
     Say(&'static str),
+    /// The work is done, and this answer comes a piece at a time.
+    Pieces(&'static [&'static str]),
+    /// The work is done, these bytes come, and the connection is closed.
+    Bytes(&'static [u8]),
     /// The connection is closed.
     Close,
     /// No answer comes.
@@ -82,8 +92,16 @@ struct Shared {
     mode: Mode,
     script: Script<(Stage, What)>,
     refused: std::sync::Mutex<Vec<String>>,
+    limits: std::sync::Mutex<Limits>,
     mails: watch::Sender<Vec<Mail>>,
     tls: TlsAcceptor,
+}
+
+/// What a server says of itself in answer to EHLO.
+#[derive(Clone, Copy)]
+struct Limits {
+    size: usize,
+    mechanisms: &'static str,
 }
 
 impl Smtp {
@@ -109,6 +127,7 @@ impl Smtp {
             mode,
             script: Script::new(),
             refused: std::sync::Mutex::default(),
+            limits: std::sync::Mutex::new(Limits { size: 10_485_760, mechanisms: "PLAIN LOGIN" }),
             mails: watch::Sender::new(Vec::new()),
             tls: TlsAcceptor::from(Arc::new(config)),
         });
@@ -170,6 +189,16 @@ impl Smtp {
             recipients.iter().map(|&recipient| recipient.to_owned()).collect();
     }
 
+    /// From now on a mail takes at most so many bytes.
+    pub fn limit_size(&self, size: usize) {
+        self.shared.limits().size = size;
+    }
+
+    /// From now on these are the ways to log in: `LOGIN`, or several with spaces between.
+    pub fn offer(&self, mechanisms: &'static str) {
+        self.shared.limits().mechanisms = mechanisms;
+    }
+
     /// Every mail that was accepted.
     pub fn mails(&self) -> Vec<Mail> {
         self.shared.mails.borrow().clone()
@@ -189,6 +218,12 @@ impl Smtp {
         let mut mails = self.shared.mails.subscribe();
         let mails = mails.wait_for(fits).await.expect("the stand-in lives");
         mails.clone()
+    }
+}
+
+impl Shared {
+    fn limits(&self) -> std::sync::MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One SMTP session.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,6 +9,9 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufStream
 use tokio::net::TcpStream;
 
 use super::{Mail, Mode, PASSWORD, Shared, Stage, USER, What};
+
+/// How long a piece of an answer stays alone.
+const PIECE: Duration = Duration::from_millis(20);
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
@@ -52,11 +56,18 @@ async fn talk(stream: TcpStream, shared: Arc<Shared>) -> Result<(), End> {
         let verb = text.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
         match verb.as_str() {
             "EHLO" => {
-                let answer = session.extensions();
-                session.say(&mut connection, Stage::Hello, &answer).await?;
+                session.hello(&mut connection).await?;
             }
             "STARTTLS" if session.shared.mode == Mode::StartTls && !session.is_safe => {
-                write(&mut connection, "220 go ahead").await?;
+                if !session.say(&mut connection, Stage::StartTls, "220 go ahead").await?.starts_with("220") {
+                    continue;
+                }
+                match session.meets(Stage::Handshake) {
+                    Some(What::Hang) => std::future::pending().await,
+                    Some(What::Say(garbage)) => return Ok(write(&mut connection, garbage).await?),
+                    Some(_) => return Ok(()),
+                    None => {}
+                }
                 let plain = connection.into_inner();
                 let tls = session.shared.tls.accept(plain).await?;
                 connection = BufStream::new(Box::new(tls));
@@ -80,7 +91,7 @@ async fn talk(stream: TcpStream, shared: Arc<Shared>) -> Result<(), End> {
             }
             "RSET" | "NOOP" => write(&mut connection, "250 2.0.0 ok").await?,
             "QUIT" => {
-                write(&mut connection, "221 2.0.0 bye").await?;
+                session.say(&mut connection, Stage::Quit, "221 2.0.0 bye").await?;
                 return Ok(());
             }
             _ => write(&mut connection, "502 5.5.1 not known").await?,
@@ -94,29 +105,62 @@ impl Session {
     }
 
     fn extensions(&self) -> String {
-        let mut lines = vec!["stand-in", "8BITMIME", "SIZE 10485760"];
+        let limits = *self.shared.limits();
+        let (size, ways) = (format!("SIZE {}", limits.size), format!("AUTH {}", limits.mechanisms));
+        let mut lines = vec!["stand-in", "8BITMIME", &size];
         if self.shared.mode == Mode::StartTls && !self.is_safe {
             lines.push("STARTTLS");
         }
         if self.asks_for_auth() {
-            lines.push("AUTH PLAIN LOGIN");
+            lines.push(&ways);
         }
         let last = lines.len() - 1;
         let line = |(at, text): (usize, &&str)| format!("250{}{text}", if at == last { ' ' } else { '-' });
         lines.iter().enumerate().map(line).collect::<Vec<_>>().join("\r\n")
     }
 
-    async fn say(&self, connection: &mut Connection, stage: Stage, ordinary: &str) -> Result<(), End> {
-        match self.shared.script.take_if(|(at, _)| *at == stage) {
-            Some((_, What::Say(answer))) => {
+    /// What is planned for this stage.
+    fn meets(&self, stage: Stage) -> Option<What> {
+        self.shared.script.take_if(|(at, _)| *at == stage).map(|(_, what)| what)
+    }
+
+    /// Answers as planned, or as it ordinarily would; what it said.
+    async fn say(
+        &self,
+        connection: &mut Connection,
+        stage: Stage,
+        ordinary: &'static str,
+    ) -> Result<&'static str, End> {
+        match self.meets(stage) {
+            Some(What::Say(answer)) => {
                 write(connection, answer).await?;
                 // A greeting of 421 or 554 and a 421 anywhere end the session; so does a refused EHLO.
-                let ends = answer.starts_with("421") || stage == Stage::Greeting;
-                if ends { Err(End) } else { Ok(()) }
+                let ends =
+                    answer.starts_with("421") || (stage == Stage::Greeting && !answer.starts_with("220"));
+                if ends { Err(End) } else { Ok(answer) }
             }
-            Some((_, What::Hang)) => std::future::pending().await,
-            Some((_, What::Close | What::AcceptThenClose)) => Err(End),
-            None => Ok(write(connection, ordinary).await?),
+            Some(What::Pieces(pieces)) => {
+                in_pieces(connection, pieces).await?;
+                Ok(ordinary)
+            }
+            Some(What::Bytes(bytes)) => {
+                connection.write_all(bytes).await?;
+                connection.flush().await?;
+                Err(End)
+            }
+            Some(What::Hang) => std::future::pending().await,
+            Some(What::Close | What::AcceptThenClose) => Err(End),
+            None => {
+                write(connection, ordinary).await?;
+                Ok(ordinary)
+            }
+        }
+    }
+
+    async fn hello(&self, connection: &mut Connection) -> Result<(), End> {
+        match self.shared.script.is_planned_for(|(at, _)| *at == Stage::Hello) {
+            true => self.say(connection, Stage::Hello, "").await.map(drop),
+            false => Ok(write(connection, &self.extensions()).await?),
         }
     }
 
@@ -124,10 +168,27 @@ impl Session {
         if !self.asks_for_auth() {
             return Ok(write(connection, "538 5.7.11 encryption required").await?);
         }
-        let given = text.split(' ').nth(2).and_then(|part| STANDARD.decode(part).ok()).unwrap_or_default();
-        self.is_known = given == format!("\0{USER}\0{PASSWORD}").as_bytes();
+        let words: Vec<_> = text.split(' ').collect();
+        let way = words.get(1).copied().unwrap_or_default().to_ascii_uppercase();
+        if !self.shared.limits().mechanisms.split(' ').any(|offered| offered == way) {
+            return Ok(write(connection, "504 5.5.4 not that way").await?);
+        }
+        let decoded = |part: &str| STANDARD.decode(part.trim()).unwrap_or_default();
+        self.is_known = if way == "LOGIN" {
+            let mut given = Vec::new();
+            for question in ["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6"] {
+                write(connection, question).await?;
+                let mut line = String::new();
+                connection.read_line(&mut line).await?;
+                given.push(decoded(&line));
+            }
+            given == [USER.as_bytes(), PASSWORD.as_bytes()]
+        } else {
+            let given = decoded(words.get(2).copied().unwrap_or_default());
+            given == format!("\0{USER}\0{PASSWORD}").as_bytes()
+        };
         let answer = if self.is_known { "235 2.7.0 welcome" } else { "535 5.7.8 wrong credentials" };
-        self.say(connection, Stage::Auth, answer).await
+        self.say(connection, Stage::Auth, answer).await.map(drop)
     }
 
     async fn recipient(&mut self, connection: &mut Connection, text: &str) -> Result<(), End> {
@@ -137,23 +198,11 @@ impl Session {
         if self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner).contains(&recipient) {
             return Ok(write(connection, "550 5.1.1 no such mailbox").await?);
         }
-        let before = self.shared.script.is_planned();
-        if !before {
+        let answer = self.say(connection, Stage::Recipient, "250 2.1.5 ok").await?;
+        if answer.starts_with("250") {
             self.recipients.push(recipient);
-            return Ok(write(connection, "250 2.1.5 ok").await?);
         }
-        match self.shared.script.take_if(|(at, _)| *at == Stage::Recipient) {
-            Some((_, What::Say(answer))) => {
-                write(connection, answer).await?;
-                if answer.starts_with("421") { Err(End) } else { Ok(()) }
-            }
-            Some((_, What::Hang)) => std::future::pending().await,
-            Some(_) => Err(End),
-            None => {
-                self.recipients.push(recipient);
-                Ok(write(connection, "250 2.1.5 ok").await?)
-            }
-        }
+        Ok(())
     }
 
     async fn body(&mut self, connection: &mut Connection) -> Result<(), End> {
@@ -183,14 +232,27 @@ impl Session {
             raw,
             wrong,
         };
-        match self.shared.script.take_if(|(at, _)| *at == Stage::Dot) {
-            Some((_, What::Say(answer))) => {
+        if mail.raw.len() > self.shared.limits().size {
+            return Ok(write(connection, "552 5.3.4 too big").await?);
+        }
+        match self.meets(Stage::Dot) {
+            Some(What::Say(answer)) => {
                 write(connection, answer).await?;
                 if answer.starts_with("421") { Err(End) } else { Ok(()) }
             }
-            Some((_, What::Close)) => Err(End),
-            Some((_, What::Hang)) => std::future::pending().await,
-            Some((_, What::AcceptThenClose)) => {
+            Some(What::Pieces(pieces)) => {
+                self.accept(mail);
+                Ok(in_pieces(connection, pieces).await?)
+            }
+            Some(What::Bytes(bytes)) => {
+                self.accept(mail);
+                connection.write_all(bytes).await?;
+                connection.flush().await?;
+                Err(End)
+            }
+            Some(What::Close) => Err(End),
+            Some(What::Hang) => std::future::pending().await,
+            Some(What::AcceptThenClose) => {
                 self.accept(mail);
                 Err(End)
             }
@@ -214,6 +276,17 @@ impl Session {
 async fn write(connection: &mut Connection, line: &str) -> std::io::Result<()> {
     connection.write_all(format!("{line}\r\n").as_bytes()).await?;
     connection.flush().await
+}
+
+/// Each piece leaves before the next is written.
+async fn in_pieces(connection: &mut Connection, pieces: &[&str]) -> std::io::Result<()> {
+    for piece in pieces {
+        connection.write_all(piece.as_bytes()).await?;
+        connection.flush().await?;
+        // The other side reads what has come.
+        tokio::time::sleep(PIECE).await;
+    }
+    Ok(())
 }
 
 /// What stands between `<` and `>`.

@@ -201,7 +201,7 @@ fn a_persons_hands_move_the_cells() {
 #[test]
 fn the_quota_body_names_reads_and_writes_apart() {
     for (kind, word) in [(Kind::Read, "Read"), (Kind::Append, "Write"), (Kind::Write, "Write")] {
-        let (code, body) = crate::google::quota(kind);
+        let (code, body) = crate::google::answer::quota(kind);
         assert_eq!((code, &body["error"]["status"]), (429, &json!("RESOURCE_EXHAUSTED")));
         assert_eq!(body["error"]["details"][0]["reason"], "RATE_LIMIT_EXCEEDED");
         let text = body["error"]["message"].as_str().unwrap();
