@@ -104,7 +104,6 @@ pub struct Google {
 }
 
 struct Shared {
-    address: SocketAddr,
     faults: Script<(On, Fault)>,
     token_faults: Script<TokenFault>,
     state: Mutex<State>,
@@ -122,6 +121,7 @@ struct State {
     is_shared: bool,
     is_writable: bool,
     latency: Duration,
+    names: Vec<String>,
 }
 
 /// Which calls a fault waits for.
@@ -167,9 +167,9 @@ impl Google {
             is_shared: true,
             is_writable: true,
             latency: Duration::ZERO,
+            names: vec![format!("http://{address}")],
         };
         let shared = Arc::new(Shared {
-            address,
             faults: Script::new(),
             token_faults: Script::new(),
             state: Mutex::new(state),
@@ -183,6 +183,11 @@ impl Google {
     /// What stands before the API's own path.
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Something stands before it, and callers there know it by this address: keys for that are good, too.
+    pub fn stand_behind(&self, url: &str) {
+        self.state().names.push(url.to_owned());
     }
 
     /// The spreadsheet's id.
@@ -474,8 +479,8 @@ async fn token(shared: &Shared, body: &[u8]) -> Result<Reply, Dropped> {
         Some(TokenFault::Drop) => return Err(Dropped),
         Some(TokenFault::NoExpiry) | None => {}
     }
-    let audience = format!("http://{}/token", shared.address);
-    if let Err(error) = token::grant(body, &audience) {
+    let audiences: Vec<_> = shared.state().names.iter().map(|name| format!("{name}/token")).collect();
+    if let Err(error) = token::grant(body, &audiences) {
         return Ok(json_reply(400, &error));
     }
     let mut state = shared.state();
