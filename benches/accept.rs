@@ -61,6 +61,7 @@ async fn listen(door: Arc<dyn Door>, store: Arc<dyn Store>, stop: &CancellationT
         lanes: Lanes::default(),
         address_hash: AddressHash::new(b"bench"),
         operator_token: None,
+        draining: CancellationToken::new(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback has a free port");
     let address = listener.local_addr().expect("a listener has an address");

@@ -14,9 +14,11 @@ use crate::config::Config;
 use crate::delivery::State;
 use crate::destination::registry::Tools;
 use crate::dispatch::alerts::Operators;
+use crate::dispatch::commons::Shared;
 use crate::dispatch::story::Story;
 use crate::dispatch::{Alerts, Lane, Lanes, Surroundings};
 use crate::http::{self, AddressHash, Site};
+use crate::id::ProcessId;
 use crate::intake::fallback::Fallback;
 use crate::intake::{Intake, Patience};
 use crate::net::Net;
@@ -48,6 +50,8 @@ pub struct App {
     stop_listening: CancellationToken,
     stop: CancellationToken,
     give_up: CancellationToken,
+    draining: CancellationToken,
+    drain: Duration,
     shutdown_timeout: Duration,
 }
 
@@ -76,11 +80,12 @@ impl App {
             settled: Arc::default(),
             alerts,
         };
-        let tools = Tools { net: Net::new(), tracker: tracker.clone() };
+        let commons = Shared::new(Arc::clone(&store), ProcessId::fresh(), tracker.clone());
+        let tools = Tools { net: Net::new(), tracker: tracker.clone(), commons: commons.clone() };
         let (mut lanes, mut fallback, mut boards) = (Vec::new(), None, Vec::new());
         for configured in config.destinations {
             let nature = configured.parsed.nature();
-            let built = configured.parsed.build(&tools);
+            let built = configured.parsed.build(&configured.name, &tools);
             let lane = Lane::new(configured.name, nature, configured.lane, built.destination, around.clone());
             if let (Some(home), None) = (built.fallback, &fallback) {
                 let room = config.intake.fallback_leads;
@@ -92,7 +97,7 @@ impl App {
         let lanes = Lanes::new(lanes);
         lanes.run();
         if !boards.is_empty() {
-            tracker.spawn(Story::new(boards, lanes.clone(), around.clone()).run());
+            tracker.spawn(Story::new(boards, lanes.clone(), around.clone(), commons).run());
         }
         if let Some(messenger) = config.operator_mail {
             let messenger = messenger.build(tools.net.clone(), clock.clone());
@@ -105,6 +110,7 @@ impl App {
         let patience = Patience { deadline: config.intake.deadline, commit: config.store.timeout };
         let intake =
             Intake::new(Arc::clone(&store), lanes.clone(), clock, tracker.clone(), patience, fallback);
+        let draining = CancellationToken::new();
         let routes = http::router(Site {
             door: Arc::new(intake),
             forms: config.forms,
@@ -113,9 +119,10 @@ impl App {
             lanes: lanes.clone(),
             address_hash,
             operator_token: config.operator.token,
+            draining: draining.clone(),
         });
         let (listening, stop_listening) = (TaskTracker::new(), CancellationToken::new());
-        let shutdown_timeout = config.server.shutdown_timeout;
+        let (drain, shutdown_timeout) = (config.server.drain, config.server.shutdown_timeout);
         let (connections, until) = (listening.clone(), stop_listening.clone());
         listening.spawn(async move {
             http::serve::serve(listener, routes, &config.server, &connections, &until).await;
@@ -125,7 +132,18 @@ impl App {
         if names.is_empty() {
             warn!("no destination is configured: leads are stored and go nowhere");
         }
-        Ok(Self { address, store, tracker, listening, stop_listening, stop, give_up, shutdown_timeout })
+        Ok(Self {
+            address,
+            store,
+            tracker,
+            listening,
+            stop_listening,
+            stop,
+            give_up,
+            draining,
+            drain,
+            shutdown_timeout,
+        })
     }
 
     /// Where it listens.
@@ -138,10 +156,12 @@ impl App {
         &self.store
     }
 
-    /// Ends in order: nothing new comes in; open requests and attempts end on their own up to the limit;
+    /// Ends in order: a proxy is told to send nobody any more, and has time to notice; nothing new comes in; open requests and attempts end on their own up to the limit;
     /// then what is queued and unsent is released, the rest settles as unknown, and the store closes.
     pub async fn stop(self) {
         info!("stopping");
+        self.draining.cancel();
+        tokio::time::sleep(self.drain).await;
         self.stop_listening.cancel();
         self.stop.cancel();
         self.listening.close();

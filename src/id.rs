@@ -32,6 +32,24 @@ impl LeadId {
     }
 }
 
+/// The id of this process among those that share a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessId(Uuid);
+
+impl ProcessId {
+    /// A fresh id.
+    #[expect(clippy::disallowed_methods, reason = "the one place that makes ids")]
+    pub fn fresh() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process_{}", self.0.simple())
+    }
+}
+
 impl fmt::Display for LeadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "lead_{}", self.0.simple())

@@ -1,5 +1,7 @@
 //! `lead-intake check`
 
+use std::sync::Arc;
+
 use clap::Args;
 use serde_json::json;
 use tokio_util::task::TaskTracker;
@@ -8,6 +10,7 @@ use super::{Common, Failure, print_json};
 use crate::clock::Clock;
 use crate::config;
 use crate::delivery::State;
+use crate::destination::commons::Alone;
 use crate::destination::registry::Tools;
 use crate::net::Net;
 use crate::store;
@@ -71,9 +74,9 @@ impl Check {
         let names: Vec<_> =
             config.destinations.iter().map(|configured| configured.name.to_string()).collect();
         if self.online {
-            let tools = Tools { net: Net::new(), tracker: TaskTracker::new() };
+            let tools = Tools { net: Net::new(), tracker: TaskTracker::new(), commons: Arc::new(Alone) };
             for configured in config.destinations {
-                let built = configured.parsed.build(&tools);
+                let built = configured.parsed.build(&configured.name, &tools);
                 let end = tokio::time::timeout(configured.lane.timeout, built.destination.check()).await;
                 let (code, text) = match end {
                     Ok(Ok(())) => (None, "ok".to_owned()),

@@ -13,7 +13,8 @@ use crate::delivery::plan::{Route, Verdict, verdict};
 use crate::delivery::{Birth, Entry, Kind, Planned, Receipt};
 use crate::destination::registry::{Built, Tools};
 use crate::destination::{FallbackHome, LaneSettings};
-use crate::id::{DestinationName, LeadId};
+use crate::dispatch::commons::Shared;
+use crate::id::{DestinationName, LeadId, ProcessId};
 use crate::lead::Lead;
 use crate::net::Net;
 use crate::store::{self, Accepted};
@@ -30,11 +31,14 @@ pub(super) async fn run(common: &Common) -> Result<(), Failure> {
     let mut config = common.load(&common.inputs())?;
     "warn".clone_into(&mut config.log.filter);
     telemetry::start(&config.log);
-    let tools = Tools { net: Net::new(), tracker: TaskTracker::new() };
+    let store = store::connect::open(&config.store, Clock::system()).await?;
+    let tracker = TaskTracker::new();
+    let commons = Shared::new(Arc::clone(&store), ProcessId::fresh(), tracker.clone());
+    let tools = Tools { net: Net::new(), tracker: tracker.clone(), commons };
     let (mut known, mut home) = (Vec::new(), None);
     for Configured { name, lane, parsed } in config.destinations {
         let kind = parsed.nature().kind;
-        let Built { fallback, .. } = parsed.build(&tools);
+        let Built { fallback, .. } = parsed.build(&name, &tools);
         if let (Some(fallback), None) = (fallback, &home) {
             home = Some((name.clone(), fallback));
         }
@@ -46,7 +50,6 @@ pub(super) async fn run(common: &Common) -> Result<(), Failure> {
         ));
     };
     let kept = home.kept().await.map_err(|error| Failure::Because(error.detail))?;
-    let store = store::connect::open(&config.store, Clock::system()).await?;
     let (mut cleared, mut entered, mut trouble) = (Vec::new(), 0, Vec::new());
     for lead in kept {
         match lead {
@@ -68,8 +71,10 @@ pub(super) async fn run(common: &Common) -> Result<(), Failure> {
             }
         }
     }
-    store.close().await;
     clear(home.as_ref(), &cleared).await?;
+    tracker.close();
+    tracker.wait().await;
+    store.close().await;
     if common.json {
         print_json(
             &json!({ "entered": entered, "already_there": cleared.len() - entered, "problems": trouble }),

@@ -13,6 +13,7 @@ pub mod lane_settings;
 pub mod outcome;
 pub mod plan;
 pub mod retry;
+pub mod standing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use reqwest::{Method, Request, StatusCode, Url};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::commons::Ours;
 use crate::clock::Timestamp;
 use crate::delivery::{DeliveryError, Fault};
 use crate::net::{Answer, Lost, Net};
@@ -27,6 +28,7 @@ pub struct Api {
     base: Url,
     token: (HeaderName, HeaderValue),
     pace: Pace,
+    ours: Ours,
 }
 
 /// One request.
@@ -92,12 +94,12 @@ impl Api {
     ///
     /// # Errors
     /// The token cannot stand in a header.
-    pub fn new(net: Net, base: Url, name: &'static str, token: &str) -> Result<Self, String> {
+    pub fn new(net: Net, base: Url, (name, token): (&'static str, &str), ours: Ours) -> Result<Self, String> {
         let mut value =
             HeaderValue::from_str(token).map_err(|_| "this is no token: it cannot stand in a header")?;
         value.set_sensitive(true);
         let net = net.reading(LONGEST_ANSWER);
-        Ok(Self { net, base, token: (HeaderName::from_static(name), value), pace: Pace::default() })
+        Ok(Self { net, base, token: (HeaderName::from_static(name), value), pace: Pace::default(), ours })
     }
 
     /// Makes a call and reads its answer by `deadline`, when the pace allows it.
@@ -118,9 +120,15 @@ impl Api {
         Ok(reply(&answer, now))
     }
 
-    /// Nobody calls for so long.
+    /// This process does not call for so long.
     pub fn rest(&self, wait: Duration) {
         self.pace.rest(wait);
+    }
+
+    /// Nobody calls for so long: no delivery is begun meanwhile, by any process.
+    pub fn rest_all(&self, wait: Duration) {
+        self.rest(wait);
+        self.ours.hold(wait);
     }
 
     fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Url {

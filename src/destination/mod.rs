@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod board;
+pub mod commons;
 pub mod email;
 pub mod field;
 pub mod google_sheets;
@@ -27,6 +28,7 @@ use crate::delivery::{Attempt, AttemptOutcome, DeliveryError, Kind, Receipt};
 use crate::id::{DeliveryId, LeadId};
 use crate::lead::Lead;
 pub use board::{Board, Failing, Wish};
+pub use commons::{Booked, Commons};
 pub use handoff::Handoff;
 pub use messenger::Messenger;
 pub use notebook::{NoNotes, Notebook, Steps};

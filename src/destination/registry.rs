@@ -5,8 +5,12 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use super::{Board, Destination, FallbackHome, Nature, email, google_sheets, hubspot, pipedrive, webhook};
+use super::commons::Ours;
+use super::{
+    Board, Commons, Destination, FallbackHome, Nature, email, google_sheets, hubspot, pipedrive, webhook,
+};
 use crate::delivery::Kind;
+use crate::id::DestinationName;
 use crate::net::Net;
 
 /// The words that `type` may be.
@@ -32,6 +36,8 @@ pub struct Tools {
     pub net: Net,
     /// Where background work is spawned.
     pub tracker: TaskTracker,
+    /// What is shared with other processes.
+    pub commons: Arc<dyn Commons>,
 }
 
 /// A destination, ready to deliver.
@@ -64,20 +70,27 @@ impl Parsed {
         Nature { kind, type_name }
     }
 
-    /// Builds the destination. Nothing is connected yet.
-    pub fn build(self, tools: &Tools) -> Built {
+    /// Builds the destination `name`. Nothing is connected yet.
+    pub fn build(self, name: &DestinationName, tools: &Tools) -> Built {
+        let ours = Ours { name: name.clone(), commons: Arc::clone(&tools.commons) };
         match self {
             Self::Email(parsed) => Built::plain(email::Email::new(*parsed, tools.net.clone())),
             Self::GoogleSheets(parsed) => {
-                let sheet = Arc::new(google_sheets::GoogleSheets::new(&parsed, tools.tracker.clone()));
+                let sheet = Arc::new(google_sheets::GoogleSheets::new(
+                    &parsed,
+                    tools.tracker.clone(),
+                    &tools.commons,
+                ));
                 Built {
                     destination: Arc::<google_sheets::GoogleSheets>::clone(&sheet),
                     board: Some(Arc::<google_sheets::GoogleSheets>::clone(&sheet)),
                     fallback: Some(sheet),
                 }
             }
-            Self::HubSpot(parsed) => Built::plain(hubspot::HubSpot::new(*parsed, &tools.net)),
-            Self::Pipedrive(parsed) => Built::plain(pipedrive::Pipedrive::new(*parsed, tools.net.clone())),
+            Self::HubSpot(parsed) => Built::plain(hubspot::HubSpot::new(*parsed, &tools.net, &ours)),
+            Self::Pipedrive(parsed) => {
+                Built::plain(pipedrive::Pipedrive::new(*parsed, tools.net.clone(), ours))
+            }
             Self::Webhook(parsed) => Built::plain(webhook::Webhook::new(*parsed, tools.net.clone())),
         }
     }

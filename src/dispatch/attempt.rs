@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::delivery::{Attempt, AttemptOutcome, Claim, DeliveryError, Fault, Outcome, Settlement};
 use crate::destination::{Handoff, Parcel};
 use crate::report::Chain;
-use crate::store::Settle;
+use crate::store::{Settle, Settled};
 
 /// The first and the longest wait before a settlement that the store could not take is tried again.
 const SETTLE_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -97,7 +97,7 @@ impl Lane {
     /// Settles an attempt that is over.
     pub(crate) async fn finish(&self, claim: Claim, started_at: Timestamp, took: Duration, outcome: Outcome) {
         let outcome = self.told_from_poison(&claim, outcome);
-        self.learn(&outcome);
+        let signal = self.learn(&outcome);
         let settlement = self.policy.settle(claim.budget_used, &outcome, fastrand::f64());
         let (code, detail) = match &outcome {
             Ok(receipt) => ("ok".to_owned(), receipt.note.clone().unwrap_or_default()),
@@ -112,7 +112,7 @@ impl Lane {
             detail,
         };
         self.log(&claim, &attempt, took, &outcome, &settlement);
-        self.settle(Settle { claim, attempt, settlement }).await;
+        self.settle(Settle { claim, attempt, settlement, signal }).await;
     }
 
     /// A lead that is Blocked again although others went in since is itself the reason.
@@ -134,14 +134,18 @@ impl Lane {
     async fn settle(&self, settle: Settle) {
         let (mut wait, longest) = SETTLE_AGAIN;
         let delivery = settle.claim.delivery.clone();
+        let _told = settle.signal.map(|_| Told(self));
         let mut next = settle;
         loop {
             let again = next.again();
             match self.around.store.settle(next).await {
-                Ok(changed) => {
+                Ok(Settled { changed, turned }) => {
                     if !changed {
                         info!(%delivery, "the settlement changed nothing: the delivery has gone on");
                     }
+                    let attempt = &again.attempt;
+                    let succeeded = attempt.outcome == AttemptOutcome::Delivered;
+                    self.turned(turned, &attempt.code, &attempt.detail, succeeded);
                     self.around.settled.notify_one();
                     return;
                 }
@@ -201,5 +205,14 @@ impl Lane {
                 "dead letter: see `lead-intake leads show`, then replay or cancel it"
             ),
         }
+    }
+}
+
+/// Tells the gate at the end of a settlement that the store knows its signal, or never will.
+struct Told<'a>(&'a Lane);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.gate().told();
     }
 }

@@ -1,24 +1,22 @@
 //! Whether a lane may make attempts, and how many at once. Pure: what a broken, busy or recovering
-//! destination is allowed, told from the outcomes of its attempts.
+//! destination is allowed, told from the outcomes of its attempts and from how it stands for all processes.
 //!
 //! ```text
 //! open ──Blocked──► parked ──a probe succeeds──► ramping 1, 2, 4 … ──► open
-//!                    ▲  └─ Blocked: the next probe waits twice as long ─┐
-//!                    └──────────────────────────────────────────────────┘
 //! ```
+//! The store says when a parked destination is probed and by whom ([`crate::delivery::standing`]); the gate knows it
+//! as of the last claim, and is the first to know what its own attempts bring.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::clock::Timestamp;
+use crate::delivery::standing::{Signal, Standing};
 use crate::delivery::{DeliveryError, Fault, Outcome};
 
 /// After so many failures in a row a destination is failing, and a submit no longer waits for it.
 const FAILING_AFTER: u32 = 3;
-
-/// The wait between probes doubles up to this many times the first one.
-const SLOWEST_PROBE: u32 = 16;
 
 /// How a destination is doing, as `/health` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,15 +38,6 @@ pub enum Allowance {
     NotBefore(Instant),
 }
 
-/// A change that somebody should hear of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It has just been parked.
-    Parked,
-    /// It takes leads again after having been parked.
-    Recovered,
-}
-
 /// The gate of one lane.
 #[derive(Debug)]
 pub struct Gate {
@@ -58,12 +47,14 @@ pub struct Gate {
     failures: u32,
     held_until: Option<Instant>,
     last_success: Option<Timestamp>,
+    /// Signals that the store has not got yet: until then it knows less than we do.
+    untold: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Open,
-    Parked { probe_at: Instant, probes: u32 },
+    Parked { probe_at: Instant },
     Ramping { limit: usize },
 }
 
@@ -71,7 +62,15 @@ impl Gate {
     /// An open gate for `concurrency` attempts; `first_probe` is how long a parked destination rests
     /// before it is tried again.
     pub fn new(concurrency: usize, first_probe: Duration) -> Self {
-        Self { concurrency, first_probe, mode: Mode::Open, failures: 0, held_until: None, last_success: None }
+        Self {
+            concurrency,
+            first_probe,
+            mode: Mode::Open,
+            failures: 0,
+            held_until: None,
+            last_success: None,
+            untold: 0,
+        }
     }
 
     /// What the lane may do.
@@ -82,7 +81,7 @@ impl Gate {
         match self.mode {
             Mode::Open => Allowance::Attempts(self.concurrency),
             Mode::Ramping { limit } => Allowance::Attempts(limit),
-            Mode::Parked { probe_at, .. } if probe_at > now => Allowance::NotBefore(probe_at),
+            Mode::Parked { probe_at } if probe_at > now => Allowance::NotBefore(probe_at),
             Mode::Parked { .. } => Allowance::Attempts(1),
         }
     }
@@ -102,9 +101,10 @@ impl Gate {
         self.last_success.is_some_and(|success| success > blocked_at)
     }
 
-    /// Learns from an attempt that ended `now`; `clock` is the wall clock's word for the same moment.
-    pub fn record(&mut self, outcome: &Outcome, now: Instant, clock: Timestamp) -> Option<Change> {
-        match outcome {
+    /// Learns from an attempt that ended `now`; `clock` is the wall clock's word for the same moment. What comes
+    /// of it for everybody is to be told to the store, and then [`Gate::told`].
+    pub fn record(&mut self, outcome: &Outcome, now: Instant, clock: Timestamp) -> Option<Signal> {
+        let signal = match outcome {
             Ok(_) => {
                 self.failures = 0;
                 self.last_success = Some(clock);
@@ -120,38 +120,62 @@ impl Gate {
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
-                if let Some(hold) = error.hold_lane {
-                    let until = now + hold;
-                    self.held_until = Some(self.held_until.map_or(until, |held| held.max(until)));
-                }
-                if let Mode::Parked { probe_at, .. } = &mut self.mode {
-                    *probe_at = (*probe_at).max(now + self.first_probe);
-                }
-                None
+                error.hold_lane.map(|hold| {
+                    self.hold(now + hold);
+                    Signal::Holds(hold)
+                })
             }
+        };
+        self.untold += u32::from(signal.is_some());
+        signal
+    }
+
+    /// The store has a signal, or never will.
+    pub fn told(&mut self) {
+        self.untold = self.untold.saturating_sub(1);
+    }
+
+    /// Learns how the destination stood for all processes at `now`. A claim that is a probe comes with the
+    /// time of the next one.
+    pub fn sync(&mut self, standing: &Standing, now: Instant) {
+        if let Some(held_for) = standing.held_for {
+            self.hold(now + held_for);
+        }
+        if let Some(recovered) = standing.recovered_at {
+            self.last_success = self.last_success.max(Some(recovered));
+        }
+        if self.untold > 0 {
+            return;
+        }
+        match (standing.probe_in, self.mode) {
+            (Some(wait), _) => self.mode = Mode::Parked { probe_at: now + wait },
+            (None, Mode::Parked { .. }) => self.mode = Mode::Ramping { limit: 1 },
+            (None, Mode::Open | Mode::Ramping { .. }) => {}
         }
     }
 
-    fn park(&mut self, now: Instant) -> Option<Change> {
-        let (probes, news) = match self.mode {
-            // Answers of attempts that were under way when it was parked are not probes.
-            Mode::Parked { probe_at, .. } if probe_at > now => return None,
-            Mode::Parked { probes, .. } => (probes.saturating_add(1), None),
-            Mode::Open | Mode::Ramping { .. } => (0, Some(Change::Parked)),
-        };
-        let times = 1_u32.checked_shl(probes).unwrap_or(u32::MAX).min(SLOWEST_PROBE);
-        self.mode = Mode::Parked { probe_at: now + self.first_probe * times, probes };
-        news
+    fn hold(&mut self, until: Instant) {
+        self.held_until = Some(self.held_until.map_or(until, |held| held.max(until)));
     }
 
-    fn widen(&mut self) -> Option<Change> {
-        let (limit, news) = match self.mode {
+    fn park(&mut self, now: Instant) -> Option<Signal> {
+        // A probe's failure was reckoned with when it was claimed, and answers of attempts that were under way
+        // when it was parked say nothing new.
+        if matches!(self.mode, Mode::Parked { .. }) {
+            return None;
+        }
+        self.mode = Mode::Parked { probe_at: now + self.first_probe };
+        Some(Signal::Refused { rest: self.first_probe })
+    }
+
+    fn widen(&mut self) -> Option<Signal> {
+        let (limit, signal) = match self.mode {
             Mode::Open => return None,
-            Mode::Parked { .. } => (1, Some(Change::Recovered)),
+            Mode::Parked { .. } => (1, Some(Signal::Works)),
             Mode::Ramping { limit } => (limit.saturating_mul(2), None),
         };
         self.mode = if limit < self.concurrency { Mode::Ramping { limit } } else { Mode::Open };
-        news
+        signal
     }
 }
 
@@ -166,32 +190,58 @@ mod tests {
         Err(DeliveryError::blocked("http_401", ""))
     }
 
-    fn record(gate: &mut Gate, outcome: &Outcome, now: Instant) -> Option<Change> {
-        gate.record(outcome, now, Timestamp::UNIX_EPOCH)
+    fn record(gate: &mut Gate, outcome: &Outcome, now: Instant) -> Option<Signal> {
+        let signal = gate.record(outcome, now, Timestamp::UNIX_EPOCH);
+        if signal.is_some() {
+            gate.told();
+        }
+        signal
+    }
+
+    fn parked(probe_in: Duration) -> Standing {
+        Standing { probe_in: Some(probe_in), ..Standing::default() }
     }
 
     #[test]
-    fn a_blocked_destination_is_parked_probed_ever_more_rarely_and_ramped_up() {
+    fn a_blocked_destination_is_parked_and_ramped_up() {
         let mut gate = Gate::new(8, PROBE);
         let start = Instant::now();
         assert_eq!(gate.allowance(start), Allowance::Attempts(8));
-        assert_eq!(record(&mut gate, &blocked(), start), Some(Change::Parked));
+        assert_eq!(record(&mut gate, &blocked(), start), Some(Signal::Refused { rest: PROBE }));
         assert_eq!(record(&mut gate, &blocked(), start), None, "others in flight say nothing new");
         assert_eq!(gate.condition(), Condition::Parked);
         assert_eq!(gate.allowance(start), Allowance::NotBefore(start + PROBE));
 
         let first = start + PROBE;
         assert_eq!(gate.allowance(first), Allowance::Attempts(1));
-        record(&mut gate, &blocked(), first);
+        gate.sync(&parked(2 * PROBE), first);
+        assert_eq!(record(&mut gate, &blocked(), first), None);
         assert_eq!(gate.allowance(first), Allowance::NotBefore(first + 2 * PROBE));
 
         let second = first + 2 * PROBE;
-        assert_eq!(record(&mut gate, &Ok(Receipt::default()), second), Some(Change::Recovered));
+        assert_eq!(record(&mut gate, &Ok(Receipt::default()), second), Some(Signal::Works));
         for limit in [1, 2, 4, 8] {
             assert_eq!(gate.allowance(second), Allowance::Attempts(limit));
             record(&mut gate, &Ok(Receipt::default()), second);
         }
         assert_eq!(gate.condition(), Condition::Ok);
+    }
+
+    #[test]
+    fn what_another_process_has_learned_counts_unless_we_know_better() {
+        let mut gate = Gate::new(8, PROBE);
+        let now = Instant::now();
+        gate.sync(&parked(PROBE), now);
+        assert_eq!(gate.condition(), Condition::Parked, "another one parked it");
+        gate.sync(&Standing::default(), now);
+        assert_eq!(gate.allowance(now), Allowance::Attempts(1), "another one's probe went in");
+        assert!(gate.record(&blocked(), now, Timestamp::UNIX_EPOCH).is_some());
+        gate.sync(&Standing::default(), now);
+        assert_eq!(gate.condition(), Condition::Parked, "the store has not heard of it yet");
+        gate.told();
+        let held = Standing { held_for: Some(PROBE), ..parked(Duration::ZERO) };
+        gate.sync(&held, now);
+        assert_eq!(gate.allowance(now), Allowance::NotBefore(now + PROBE));
     }
 
     #[test]
@@ -228,5 +278,7 @@ mod tests {
         gate.record(&Ok(Receipt::default()), Instant::now(), second(5));
         assert!(gate.succeeded_since(second(4)));
         assert!(!gate.succeeded_since(second(5)));
+        gate.sync(&Standing { recovered_at: Some(second(7)), ..Standing::default() }, Instant::now());
+        assert!(gate.succeeded_since(second(6)), "another process's lead went in");
     }
 }

@@ -16,15 +16,16 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::alerts::Alerts;
-use super::gate::{Allowance, Change, Condition, Gate};
+use super::gate::{Allowance, Condition, Gate};
 use super::tally::Tally;
 use crate::clock::Clock;
 use crate::delivery::retry::RetryPolicy;
+use crate::delivery::standing::{Signal, Turned};
 use crate::delivery::{Birth, Claim, Outcome};
 use crate::destination::{Destination, LaneSettings, Nature, Start};
 use crate::id::DestinationName;
 use crate::report::Chain;
-use crate::store::{ClaimRequest, Store, StoreError};
+use crate::store::{ClaimRequest, Claimed, Store, StoreError};
 
 /// The longest a lane sleeps without asking the store.
 const POLL: Duration = Duration::from_secs(2);
@@ -174,15 +175,20 @@ impl Lane {
     /// Claims and attempts until the stop.
     async fn run(self: Arc<Self>) {
         let mut store_failed = false;
+        // A restart is how settings are mended.
+        if let Err(error) = self.around.store.probe_now(&self.name).await {
+            warn!(destination = %self.name, error = %Chain(&error), "should it be parked, its probe waits its time");
+        }
         while !self.around.stop.is_cancelled() {
             let nap = match self.room() {
-                Err(not_before) => not_before.saturating_duration_since(Instant::now()).min(POLL),
                 Ok(0) => POLL,
-                Ok(room) => match self.claim_and_start(room).await {
+                room => match self.claim_and_start(room.unwrap_or(0)).await {
                     Ok(next) => {
                         store_failed = false;
                         let Some(nap) = next else { continue };
-                        nap.min(POLL)
+                        // What another process has learned meanwhile may have shortened the wait.
+                        let until = self.room().err();
+                        until.map_or(nap, |until| until.saturating_duration_since(Instant::now())).min(POLL)
                     }
                     Err(error) => {
                         if !std::mem::replace(&mut store_failed, true) {
@@ -200,13 +206,19 @@ impl Lane {
         }
     }
 
-    /// Claims up to `room` deliveries and starts them. `Some(nap)`: nothing was due, and nothing will
-    /// be for so long.
+    /// Claims up to `room` deliveries and starts them; with no room it only learns how the destination
+    /// stands. `Some(nap)`: nothing was due, and nothing will be for so long.
     async fn claim_and_start(self: &Arc<Self>, room: usize) -> Result<Option<Duration>, StoreError> {
         let lease = self.lease();
-        let request = ClaimRequest { destination: self.name.clone(), limit: room, lease };
-        let claims = self.around.store.claim_due(request).await?;
+        let request =
+            ClaimRequest { destination: self.name.clone(), limit: room, lease, rest: self.settings.probe };
+        let Claimed { claims, standing } = self.around.store.claim_due(request).await?;
+        self.gate().sync(&standing, Instant::now());
         if claims.is_empty() {
+            // Until it may be asked again, whatever is due waits.
+            if let Some(wait) = standing.held_for.or(standing.probe_in).filter(|wait| !wait.is_zero()) {
+                return Ok(Some(wait));
+            }
             return Ok(Some(self.around.store.next_due(&self.name).await?.unwrap_or(POLL)));
         }
         for claim in claims {
@@ -238,29 +250,32 @@ impl Lane {
         self.gate().allowance(Instant::now())
     }
 
-    /// Tells the gate, and whoever reads the log, what an attempt brought.
-    pub(super) fn learn(&self, outcome: &Outcome) {
+    /// Tells the gate what an attempt brought; what comes of it for everybody.
+    pub(super) fn learn(&self, outcome: &Outcome) -> Option<Signal> {
         self.tally.count(crate::delivery::AttemptOutcome::of(outcome));
-        let change = self.gate().record(outcome, Instant::now(), self.around.clock.now());
-        let code = outcome.as_ref().err().map(|error| error.code.as_str());
+        self.gate().record(outcome, Instant::now(), self.around.clock.now())
+    }
+
+    /// Tells whoever reads the log, and the operators, how the destination has turned. `why`: what the
+    /// attempt's failure said.
+    pub(super) fn turned(&self, turned: Option<Turned>, code: &str, why: &str, succeeded: bool) {
         let at = self.around.clock.now();
-        match change {
-            Some(Change::Parked) => {
+        match turned {
+            Some(Turned::Parked) => {
                 error!(
                     destination = %self.name,
                     code,
                     "destination parked: its credentials or settings are wrong; its deliveries wait and it \
                      is probed until it is mended; `lead-intake check --online` says more"
                 );
-                let why = outcome.as_ref().err().map(|error| error.detail.clone()).unwrap_or_default();
-                self.around.alerts.say(&self.name, Some(why), at);
+                self.around.alerts.say(&self.name, Some(why.to_owned()), at);
             }
-            Some(Change::Recovered) => {
+            Some(Turned::Recovered) => {
                 info!(destination = %self.name, "destination recovered");
                 self.around.alerts.say(&self.name, None, at);
             }
-            // It may have been parked when an earlier process ended: a restart is how settings are mended.
-            None if outcome.is_ok() && !self.has_worked.swap(true, Ordering::Relaxed) => {
+            // A process that ended too early may have left the operators without that word.
+            None if succeeded && !self.has_worked.swap(true, Ordering::Relaxed) => {
                 self.around.alerts.say(&self.name, None, at);
             }
             None => {}

@@ -3,6 +3,7 @@
 
 pub mod alerts;
 mod attempt;
+pub mod commons;
 pub mod gate;
 pub mod lane;
 mod notes;

@@ -1,6 +1,7 @@
 //! Brings what becomes of leads onto the boards that people read, and brings back what they ask for there.
 //!
-//! The store says what is not shown yet, so a crash or an outage of a board only delays it.
+//! The store says what is not shown yet, so a crash or an outage of a board only delays it. Of the processes that
+//! share the store one tells; should it die, another one goes on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use tracing::{info, warn};
 
 use super::{Lanes, Surroundings};
 use crate::delivery::{AttemptOutcome, DeliveryError, Kind, State};
-use crate::destination::{Board, Failing, Wish};
+use crate::destination::commons::InTurn;
+use crate::destination::{Board, Commons, Failing, Wish};
 use crate::id::LeadId;
 use crate::report::Chain;
 use crate::store::{DeliveryRecord, LeadRecord, StoreError, Unshown};
@@ -22,8 +24,11 @@ const BATCH: u32 = 500;
 /// How long changes are collected before they are shown together.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// The longest that nobody asks the store: another process may have settled something.
-const POLL: Duration = Duration::from_secs(15);
+/// The longest that nobody asks the store: another process may have settled something, or have died.
+const POLL: Duration = Duration::from_secs(5);
+
+/// The right to tell.
+const TURN: &str = "story";
 
 /// How long to wait after a board failed, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
@@ -33,6 +38,7 @@ pub struct Story {
     boards: Vec<Arc<dyn Board>>,
     lanes: Lanes,
     around: Surroundings,
+    commons: Arc<dyn Commons>,
     listen_every: Duration,
 }
 
@@ -47,16 +53,34 @@ enum Trouble {
 
 impl Story {
     /// The story of these lanes, told on these boards.
-    pub fn new(boards: Vec<Arc<dyn Board>>, lanes: Lanes, around: Surroundings) -> Self {
+    pub fn new(
+        boards: Vec<Arc<dyn Board>>,
+        lanes: Lanes,
+        around: Surroundings,
+        commons: Arc<dyn Commons>,
+    ) -> Self {
         let listen_every = boards.iter().map(|board| board.listen_every()).min().unwrap_or(POLL);
-        Self { boards, lanes, around, listen_every }
+        Self { boards, lanes, around, commons, listen_every }
     }
 
     /// Tells until the stop. Spawned once.
     pub async fn run(self) {
         let (mut again, longest) = AGAIN;
         let mut listen_at = Instant::now() + self.listen_every;
+        let mut turn: Option<InTurn> = None;
         while !self.around.stop.is_cancelled() {
+            let ours = match &mut turn {
+                Some(turn) => turn.lasts().await,
+                None => {
+                    turn = InTurn::wait(&self.commons, TURN.to_owned(), Some(Instant::now())).await;
+                    turn.is_some()
+                }
+            };
+            if !ours {
+                turn = None;
+                self.pause(POLL, false).await;
+                continue;
+            }
             // Dropped half way it is only told later: the store says what is missing.
             let ended = tokio::select! {
                 () = self.around.stop.cancelled() => return,

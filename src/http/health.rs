@@ -57,9 +57,12 @@ pub(super) async fn live() -> &'static str {
     "live\n"
 }
 
-/// The process takes leads.
+/// The process takes leads, into the store or the second home, and goes on doing so.
 pub(super) async fn ready(State(shared): State<Shared>) -> Response {
-    if shared.store_is_ready().await {
+    if shared.draining.is_cancelled() {
+        return refused(StatusCode::SERVICE_UNAVAILABLE, "This process is about to end.");
+    }
+    if shared.door.has_second_home() || shared.store_is_ready().await {
         return "ready\n".into_response();
     }
     refused(StatusCode::SERVICE_UNAVAILABLE, "The store cannot commit just now.")

@@ -13,11 +13,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
-use axum::http::{StatusCode, header};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{debug, error, info};
 
@@ -35,12 +36,21 @@ pub use settings::Settings;
 pub trait Door: Send + Sync + 'static {
     /// Takes a lead.
     async fn submit(&self, arrival: Arrival) -> Answer;
+
+    /// Whether leads are taken even while the store cannot commit.
+    fn has_second_home(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
 impl Door for Arc<Intake> {
     async fn submit(&self, arrival: Arrival) -> Answer {
         Intake::submit(self, arrival).await
+    }
+
+    fn has_second_home(&self) -> bool {
+        Intake::has_second_home(self)
     }
 }
 
@@ -76,6 +86,8 @@ pub struct Site {
     pub address_hash: AddressHash,
     /// What `/metrics` asks for, if anything.
     pub operator_token: Option<Secret>,
+    /// From then on `/health/ready` says no, and answers ask clients to connect anew.
+    pub draining: CancellationToken,
 }
 
 /// What the handlers share.
@@ -88,6 +100,7 @@ struct Shared {
     lanes: Lanes,
     address_hash: AddressHash,
     operator_token: Option<Secret>,
+    draining: CancellationToken,
 }
 
 impl Shared {
@@ -101,7 +114,7 @@ const READY: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The routes.
 pub fn router(site: Site) -> Router {
-    let Site { door, forms, settings, store, lanes, address_hash, operator_token } = site;
+    let Site { door, forms, settings, store, lanes, address_hash, operator_token, draining } = site;
     let submit = post(submit::submit)
         .fallback(wrong_method)
         .layer::<_, std::convert::Infallible>(DefaultBodyLimit::max(settings.body_limit))
@@ -118,8 +131,9 @@ pub fn router(site: Site) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_page)
         .layer(axum::middleware::from_fn(logged))
+        .layer(axum::middleware::map_response_with_state(draining.clone(), connect_anew))
         .layer(CatchPanicLayer::custom(panicked))
-        .with_state(Shared { door, forms, settings, store, lanes, address_hash, operator_token })
+        .with_state(Shared { door, forms, settings, store, lanes, address_hash, operator_token, draining })
 }
 
 async fn form_js() -> Response {
@@ -150,6 +164,14 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
         StatusCode::INTERNAL_SERVER_ERROR,
         "Something went wrong on our side. Send it again with the same key.",
     )
+}
+
+/// Behind a proxy, connections that are kept move on to another process before this one ends.
+async fn connect_anew(State(draining): State<CancellationToken>, mut response: Response) -> Response {
+    if draining.is_cancelled() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// One line for each request: route, status, time; nothing that a client typed.

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -25,7 +25,7 @@ use super::Settings;
 /// How long the loop rests when the system has no room for another connection.
 const NO_ROOM: Duration = Duration::from_millis(100);
 
-/// Serves until `stop`, then lets every open request end and returns.
+/// Serves until `stop`, then takes whoever has connected by then, lets every open request end and returns.
 pub async fn serve(
     listener: TcpListener,
     routes: Router,
@@ -35,6 +35,16 @@ pub async fn serve(
 ) {
     let room = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
     let open = GracefulShutdown::new();
+    let begin = |stream, peer, permit: Option<OwnedSemaphorePermit>| {
+        let connection = connection(stream, peer, routes.clone(), settings.header_timeout);
+        let watched = open.watch(connection);
+        tracker.spawn(async move {
+            if let Err(error) = watched.await {
+                debug!(%error, "connection ended early");
+            }
+            drop(permit);
+        });
+    };
     loop {
         let next = async {
             let permit = Arc::clone(&room).acquire_owned().await;
@@ -45,23 +55,23 @@ pub async fn serve(
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let connection = connection(stream, peer, routes.clone(), settings.header_timeout);
-                let watched = open.watch(connection);
-                tracker.spawn(async move {
-                    if let Err(error) = watched.await {
-                        debug!(%error, "connection ended early");
-                    }
-                    drop(permit);
-                });
-            }
+            Ok((stream, peer)) => begin(stream, peer, permit.ok()),
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(NO_ROOM).await;
             }
         }
     }
-    drop(listener);
+    // Who stands in the system's queue has been told that there is somebody: closing would break their word.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((stream, peer)) = listener.accept() {
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            match stream {
+                Ok(stream) => begin(stream, peer, None),
+                Err(error) => debug!(%error, "connection ended early"),
+            }
+        }
+    }
     open.shutdown().await;
 }
 

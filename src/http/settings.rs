@@ -34,6 +34,9 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// How many connections may be open at once.
     pub max_connections: usize,
+    /// How long a shutdown goes on taking leads while `/health/ready` says no already.
+    #[serde(with = "units::duration")]
+    pub drain: Duration,
     /// How long a shutdown waits for what is in flight.
     #[serde(with = "units::duration")]
     pub shutdown_timeout: Duration,

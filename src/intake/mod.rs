@@ -135,6 +135,11 @@ impl Intake {
         })
     }
 
+    /// Whether leads are taken even while the store cannot commit.
+    pub fn has_second_home(&self) -> bool {
+        self.fallback.as_ref().is_some_and(|fallback| fallback.lane().condition() != Condition::Parked)
+    }
+
     async fn take(&self, arrival: Arrival, mut reply: Reply) {
         let Arrival { lead, key, visitor } = arrival;
         let digest = lead.digest();

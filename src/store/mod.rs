@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::clock::Timestamp;
+use crate::delivery::standing::{Pace, Signal, Standing, Turn, Turned};
 use crate::delivery::{Attempt, Claim, Entry, Kind, Settlement, State};
 use crate::id::{DeliveryId, DestinationName, FormName, LeadId};
 use crate::lead::Lead;
@@ -28,14 +29,16 @@ pub trait Store: Send + Sync + 'static {
     /// changes nothing; with another digest it is a conflict.
     async fn accept(&self, entry: Arc<Entry>) -> Result<Accepted, StoreError>;
 
-    /// Claims up to `limit` due deliveries of one destination, those due longest first. A delivery
-    /// whose last claim ended unsettled gets a lost attempt with the outcome Unknown first.
-    async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claim>, StoreError>;
+    /// Claims up to `limit` due deliveries of one destination, those due longest first, as its standing
+    /// allows: none while it is held, and while it is parked one when a probe is due, which puts the next
+    /// probe further away. A delivery whose last claim ended unsettled gets a lost attempt with the
+    /// outcome Unknown first.
+    async fn claim_due(&self, request: ClaimRequest) -> Result<Claimed, StoreError>;
 
-    /// Writes an attempt and what becomes of its delivery. A failure changes nothing when the store
-    /// has gone on to another attempt or state; `Delivered` wins over pending, dead and cancelled.
-    /// Returns whether the delivery changed.
-    async fn settle(&self, settle: Settle) -> Result<bool, StoreError>;
+    /// Writes an attempt, what becomes of its delivery, and what it says of its destination. A failure
+    /// changes nothing of the delivery when the store has gone on to another attempt or state;
+    /// `Delivered` wins over pending, dead and cancelled.
+    async fn settle(&self, settle: Settle) -> Result<Settled, StoreError>;
 
     /// Gives a claim back unsent: due at once, not counted. Returns whether the delivery changed.
     async fn release(&self, claim: Claim) -> Result<bool, StoreError>;
@@ -53,6 +56,27 @@ pub trait Store: Send + Sync + 'static {
     async fn remember(&self, destination: &DestinationName, key: &str, value: &str)
     -> Result<(), StoreError>;
 
+    /// Keeps what is known of a destination beyond any attempt, such as a pause that it asks for.
+    async fn signal(&self, destination: &DestinationName, signal: Signal) -> Result<(), StoreError>;
+
+    /// Makes the next probe of a parked destination due, and its rests begin anew: a person has done
+    /// something about it.
+    async fn probe_now(&self, destination: &DestinationName) -> Result<(), StoreError>;
+
+    /// Takes a turn for `length`, or lengthens it. `false`: another process has it. A process that has
+    /// the turn can take it again, under another number.
+    async fn take_turn(&self, turn: &Turn, length: Duration) -> Result<bool, StoreError>;
+
+    /// Ends a turn, unless its process has taken it again under another number.
+    async fn end_turn(&self, turn: &Turn) -> Result<(), StoreError>;
+
+    /// Books the next call of `name`: how long until it may go. `None`: not within `patience`, and
+    /// nothing is booked.
+    async fn pace(&self, name: &str, pace: Pace, patience: Duration) -> Result<Option<Duration>, StoreError>;
+
+    /// No call of `name` goes for so long, 10 minutes at most, and then one after the other.
+    async fn rest(&self, name: &str, pace: Pace, wait: Duration) -> Result<(), StoreError>;
+
     /// How long until the next delivery of the destination is due; `None` when none is pending.
     async fn next_due(&self, destination: &DestinationName) -> Result<Option<Duration>, StoreError>;
 
@@ -65,8 +89,8 @@ pub trait Store: Send + Sync + 'static {
     /// Deliveries, newest lead first.
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, StoreError>;
 
-    /// Puts the dead letters among these deliveries on their way again, with a fresh budget.
-    /// Returns how many.
+    /// Puts the dead letters among these deliveries on their way again, with a fresh budget; a parked
+    /// destination among theirs is probed at once. Returns how many.
     async fn replay(&self, deliveries: &[DeliveryId]) -> Result<u64, StoreError>;
 
     /// Gives up those of these deliveries that are pending, dead or withheld. Returns how many.
@@ -118,6 +142,17 @@ pub struct ClaimRequest {
     pub limit: usize,
     /// How long the claims last.
     pub lease: Duration,
+    /// How long the destination rests before its first probe, should it be parked.
+    pub rest: Duration,
+}
+
+/// What a lane got.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The claims.
+    pub claims: Vec<Claim>,
+    /// How the destination stands after them.
+    pub standing: Standing,
 }
 
 /// A claim at its end.
@@ -129,6 +164,17 @@ pub struct Settle {
     pub attempt: Attempt,
     /// What becomes of the delivery.
     pub settlement: Settlement,
+    /// What the attempt says of the destination, if it says anything new.
+    pub signal: Option<Signal>,
+}
+
+/// What a settlement came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Whether the delivery changed.
+    pub changed: bool,
+    /// Whether the destination stands otherwise now, by this settlement.
+    pub turned: Option<Turned>,
 }
 
 impl Settle {
@@ -149,6 +195,7 @@ impl Settle {
             },
             attempt: self.attempt.clone(),
             settlement: self.settlement.clone(),
+            signal: self.signal,
         }
     }
 }

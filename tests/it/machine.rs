@@ -136,7 +136,7 @@ fn again(claim: &Claim) -> Claim {
         earlier: Vec::new(),
         steps: BTreeMap::new(),
     };
-    Settle { claim, attempt, settlement: Settlement::Dead }.again().claim
+    Settle { claim, attempt, settlement: Settlement::Dead, signal: None }.again().claim
 }
 
 /// The clock of a case.
@@ -176,8 +176,9 @@ async fn compare(store: &dyn Store, clock: &Clock, born_withheld: bool, events: 
                     destination: id.destination.clone(),
                     limit: 5,
                     lease: Duration::from_secs(LEASE),
+                    rest: Duration::from_secs(60),
                 };
-                let got = store.claim_due(request).await.unwrap();
+                let got = store.claim_due(request).await.unwrap().claims;
                 let is_due = model.state == State::Pending && model.due <= model.now;
                 assert_eq!(got.len(), usize::from(is_due), "{model:?}");
                 if is_due {
@@ -253,7 +254,7 @@ async fn compare(store: &dyn Store, clock: &Clock, born_withheld: bool, events: 
                     code: "x".to_owned(),
                     detail: String::new(),
                 };
-                store.settle(Settle { claim, attempt, settlement }).await.unwrap();
+                store.settle(Settle { claim, attempt, settlement, signal: None }).await.unwrap();
             }
             (_, None) => {}
         }

@@ -18,6 +18,7 @@ mod fallback;
 mod machine;
 mod operators;
 mod postgres;
+mod replicas;
 mod service;
 mod store;
 mod story;

@@ -43,6 +43,7 @@ fn site(door: &Taking) -> Site {
         lanes: Lanes::default(),
         address_hash: AddressHash::new(b"key"),
         operator_token: None,
+        draining: tokio_util::sync::CancellationToken::new(),
     }
 }
 

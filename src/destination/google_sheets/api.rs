@@ -55,6 +55,8 @@ pub(super) enum Failure {
     },
     /// The token endpoint refuses us.
     NoAccess(String),
+    /// Another process writes the sheet by now; nothing was sent.
+    Overtaken,
 }
 
 /// A tab: its number and its name.

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use super::GoogleSheets;
 use super::api::{Failure, Tab};
 use super::columns::{Header, cut};
+use super::desk::Seat;
 use super::fault::Sent;
 use crate::delivery::DeliveryError;
 use crate::destination::{Board, Failing, Wish};
@@ -46,7 +47,7 @@ type Wanted = HashMap<String, Vec<Option<String>>>;
 /// What the columns say: the row (from 1) and the cells, by the id of the row.
 type Read = HashMap<String, (usize, Vec<String>)>;
 
-/// Calls that were paid for before the writer's head was taken: appends do not wait for our pace.
+/// Calls that were paid for before the writer's desk was taken: appends do not wait for our pace.
 #[derive(Default)]
 pub(super) struct Purse {
     looks: u8,
@@ -63,7 +64,7 @@ impl GoogleSheets {
     }
 
     /// Brings cells to what they are to say, found by the ids of their rows. Ids without a row are left
-    /// out. The caller holds the writer's head, so that no row of ours is appended meanwhile.
+    /// out. The caller sits at the tab's desk, so that no row of ours is appended meanwhile.
     pub(super) async fn bring(
         &self,
         tab: &Tab,
@@ -71,6 +72,7 @@ impl GoogleSheets {
         places: &[usize],
         wanted: &Wanted,
         purse: &mut Purse,
+        seat: &mut Seat<'_, impl Sized>,
     ) -> Result<(), Failure> {
         let before = self.read(tab, id, places, purse).await?;
         let (mut now, mut touched) = (before.clone(), BTreeSet::new());
@@ -98,6 +100,7 @@ impl GoogleSheets {
             if !std::mem::take(&mut purse.write) {
                 self.writer.marks.take().await;
             }
+            seat.may_write().await?;
             self.writer.api.write(tab, &cells).await?;
             now = self.read(tab, id, places, purse).await?;
         }
@@ -124,11 +127,11 @@ impl GoogleSheets {
     /// Marks the leads' rows.
     async fn mark(&self, synced: &[(LeadId, bool)]) -> Result<(), Failure> {
         let mut purse = self.purse().await;
-        let mut head = self.writer.head.lock().await;
-        let Some((tab, id, place)) = self.writer.place_of(&mut head, SYNCED).await? else { return Ok(()) };
+        let mut seat = self.writer.desk.sit().await;
+        let Some((tab, id, place)) = self.writer.place_of(&mut seat, SYNCED).await? else { return Ok(()) };
         let text = |all: bool| Some(if all { "TRUE" } else { "FALSE" }.to_owned());
         let wanted = synced.iter().map(|(lead, all)| (lead.to_string(), vec![text(*all)]));
-        self.bring(&tab, id, &[place], &wanted.collect(), &mut purse).await
+        self.bring(&tab, id, &[place], &wanted.collect(), &mut purse, &mut seat).await
     }
 
     /// The tab of failing deliveries and its header; made when `make` and it is not there.
@@ -159,6 +162,7 @@ impl GoogleSheets {
 
     /// Brings the rows of failing deliveries to their newest, and adds those that are not there.
     async fn list(&self, failing: &[Failing]) -> Result<(), Failure> {
+        let mut seat = self.board.sit().await;
         let Some((tab, header)) = self.failures(true).await? else { return Ok(()) };
         let id = header.id().map_err(|why| Failure::NoAccess(why.to_owned()))?;
         // Everything but the payload, which never changes, and what people write.
@@ -172,7 +176,7 @@ impl GoogleSheets {
             let wanted = known.iter().map(|it| {
                 (it.id.to_string(), cells(it)[1..9].iter().map(|(_, text)| Some(text.clone())).collect())
             });
-            self.bring(&tab, id, &told, &wanted.collect(), &mut purse).await?;
+            self.bring(&tab, id, &told, &wanted.collect(), &mut purse, &mut seat).await?;
             for it in known {
                 self.unsure_rows.remove(&it.id);
             }
@@ -187,6 +191,7 @@ impl GoogleSheets {
             return if later.is_empty() { Ok(()) } else { Err(Failure::Lost("too_early".to_owned())) };
         }
         self.writer.marks.take().await;
+        seat.may_write().await?;
         let (added, rows): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         match self.writer.api.append(&tab, header.first(), rows).await {
             Ok(_) => {
@@ -216,10 +221,11 @@ impl GoogleSheets {
     }
 
     async fn write_answers(&self, answers: &[Wish]) -> Result<(), Failure> {
+        let mut seat = self.board.sit().await;
         let Some((tab, header)) = self.failures(false).await? else { return Ok(()) };
         let (Ok(id), Some(action)) = (header.id(), header.position(ACTION)) else { return Ok(()) };
         let wanted = answers.iter().map(|wish| (wish.id.to_string(), vec![Some(wish.action.clone())]));
-        self.bring(&tab, id, &[action], &wanted.collect(), &mut Purse::default()).await
+        self.bring(&tab, id, &[action], &wanted.collect(), &mut Purse::default(), &mut seat).await
     }
 
     fn told(&self, failure: &Failure) -> DeliveryError {
@@ -255,7 +261,6 @@ impl Board for GoogleSheets {
             self.mark(synced).await.map_err(|failure| self.told(&failure))?;
         }
         if !failing.is_empty() {
-            let _one_at_a_time = self.board.lock().await;
             self.list(failing).await.map_err(|failure| self.told(&failure))?;
         }
         Ok(())
@@ -270,7 +275,6 @@ impl Board for GoogleSheets {
     }
 
     async fn answer(&self, answers: &[Wish]) -> Result<(), DeliveryError> {
-        let _one_at_a_time = self.board.lock().await;
         self.write_answers(answers).await.map_err(|failure| self.told(&failure))
     }
 }

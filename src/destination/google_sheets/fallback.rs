@@ -43,9 +43,9 @@ impl FallbackHome for GoogleSheets {
     }
 
     async fn kept(&self) -> Result<Vec<Result<Lead, String>>, DeliveryError> {
-        let mut head = self.writer.head.lock().await;
+        let mut seat = self.writer.desk.sit().await;
         let read = async {
-            let Some((tab, id, mark)) = self.writer.place_of(&mut head, columns::MARK).await? else {
+            let Some((tab, id, mark)) = self.writer.place_of(&mut seat, columns::MARK).await? else {
                 return Ok(Vec::new());
             };
             self.writer.take_look().await;
@@ -73,11 +73,11 @@ impl GoogleSheets {
     /// Empties the leads' marks; one that is taken off a wrong row is put back.
     async fn clear_marks(&self, leads: &[LeadId]) -> Result<(), Failure> {
         let mut purse = self.purse().await;
-        let mut head = self.writer.head.lock().await;
-        let Some((tab, id, mark)) = self.writer.place_of(&mut head, columns::MARK).await? else {
+        let mut seat = self.writer.desk.sit().await;
+        let Some((tab, id, mark)) = self.writer.place_of(&mut seat, columns::MARK).await? else {
             return Ok(());
         };
         let wanted = leads.iter().map(|lead| (lead.to_string(), vec![Some(String::new())])).collect();
-        self.bring(&tab, id, &[mark], &wanted, &mut purse).await
+        self.bring(&tab, id, &[mark], &wanted, &mut purse, &mut seat).await
     }
 }

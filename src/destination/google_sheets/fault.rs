@@ -54,6 +54,10 @@ impl Failure {
                 "not_connected",
                 "Google could not be reached, or gave no access token. It is tried again.",
             ),
+            Self::Overtaken => DeliveryError::transient(
+                "overtaken",
+                "Another process took over the sheet meanwhile; nothing was sent. It is tried again.",
+            ),
             Self::NoAccess(why) => DeliveryError::blocked("key_refused", why.clone()),
             Self::Lost(code) => match sent {
                 Sent::Rows { look_after } => DeliveryError::new(

@@ -8,6 +8,7 @@ mod api;
 mod board;
 mod budget;
 mod columns;
+mod desk;
 mod fallback;
 mod fault;
 pub mod settings;
@@ -23,10 +24,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
 
+use self::desk::Desk;
 use self::fault::Sent;
 use self::unsure::Unsure;
 use self::writer::{Waiting, Writer};
-use super::{Destination, Parcel};
+use super::{Commons, Destination, Parcel};
 use crate::clock::{after, until};
 use crate::delivery::{Attempt, DeliveryError, Fault, Outcome, Receipt};
 use crate::id::{DeliveryId, LeadId};
@@ -45,14 +47,16 @@ pub struct GoogleSheets {
     /// The tab of deliveries that fail, whoever writes it, and its rows of unknown outcome.
     failed_tab: Arc<str>,
     listen_every: Duration,
-    board: Arc<tokio::sync::Mutex<()>>,
+    board: Arc<Desk<()>>,
     unsure_rows: Arc<Unsure<DeliveryId>>,
 }
 
 impl GoogleSheets {
-    /// The spreadsheet that the settings name. Nothing is connected yet; the writer runs on `tracker`.
-    pub fn new(parsed: &Parsed, tracker: TaskTracker) -> Self {
-        let writer = Arc::new(Writer::new(parsed));
+    /// The spreadsheet that the settings name. Nothing is connected yet; the writer runs on `tracker`, and
+    /// takes turns with those of other processes.
+    pub fn new(parsed: &Parsed, tracker: TaskTracker, commons: &Arc<dyn Commons>) -> Self {
+        let writer = Arc::new(Writer::new(parsed, commons));
+        let desk = format!("sheet {} {}", parsed.spreadsheet_id, parsed.failed_tab);
         Self {
             writer,
             tracker,
@@ -60,7 +64,7 @@ impl GoogleSheets {
             unsure: Arc::default(),
             failed_tab: parsed.failed_tab.as_str().into(),
             listen_every: parsed.listen_every,
-            board: Arc::default(),
+            board: Arc::new(Desk::new(commons, desk, ())),
             unsure_rows: Arc::default(),
         }
     }

@@ -16,10 +16,11 @@ use tracing::{info, warn};
 use super::api::{Api, Failure, Tab};
 use super::budget::Budget;
 use super::columns::{Header, core};
+use super::desk::{Desk, Seat};
 use super::fault::Sent;
 use super::settings::Parsed;
 use crate::delivery::{DeliveryError, Outcome, Receipt};
-use crate::destination::Handoff;
+use crate::destination::{Commons, Handoff};
 use crate::id::LeadId;
 
 /// How old our word for tab and header may be when rows are sent.
@@ -72,9 +73,12 @@ pub(super) struct Writer {
     heads: Budget,
     looks: Budget,
     queue: Mutex<Queue>,
-    /// Held by whoever talks to Google: the running writer, or a mark that is cleared.
-    pub(super) head: tokio::sync::Mutex<Option<Head>>,
+    /// Where whoever writes to the tab sits: the running writer, or a mark that is cleared.
+    pub(super) desk: Desk<Option<Head>>,
 }
+
+/// A seat at it.
+pub(super) type AtDesk<'a> = Seat<'a, Option<Head>>;
 
 #[derive(Default)]
 struct Queue {
@@ -83,19 +87,24 @@ struct Queue {
 }
 
 impl Writer {
-    pub(super) fn new(parsed: &Parsed) -> Self {
+    pub(super) fn new(parsed: &Parsed, commons: &Arc<dyn Commons>) -> Self {
+        // Google counts by account, whichever of its spreadsheets is meant.
+        let budget = |what: &str, number| {
+            Budget::new(commons, format!("google {} {what}", parsed.key.client_email), number)
+        };
+        let desk = format!("sheet {} {}", parsed.spreadsheet_id, parsed.tab);
         Self {
             api: Api::new(parsed),
             title: parsed.tab.clone(),
             max_columns: parsed.max_columns,
             append_size: parsed.append_size,
             look_after: parsed.look_after,
-            writes: Budget::new(parsed.writes_per_minute - parsed.writes_per_minute / 6),
-            marks: Budget::new(parsed.writes_per_minute / 6),
-            heads: Budget::new(parsed.reads_per_minute / 3),
-            looks: Budget::new(parsed.reads_per_minute / 2),
+            writes: budget("writes", parsed.writes_per_minute - parsed.writes_per_minute / 6),
+            marks: budget("marks", parsed.writes_per_minute / 6),
+            heads: budget("heads", parsed.reads_per_minute / 3),
+            looks: budget("looks", parsed.reads_per_minute / 2),
             queue: Mutex::default(),
-            head: tokio::sync::Mutex::default(),
+            desk: Desk::new(commons, desk, None),
         }
     }
 
@@ -118,9 +127,9 @@ impl Writer {
         while !self.is_idle() {
             // Paced first, so that whoever comes meanwhile joins the group.
             self.writes.take().await;
+            let mut seat = self.desk.sit().await;
             let group = self.group();
-            let mut head = self.head.lock().await;
-            self.cycle(&mut head, group).await;
+            self.cycle(&mut seat, group).await;
         }
     }
 
@@ -150,35 +159,41 @@ impl Writer {
         group
     }
 
-    async fn cycle(&self, head: &mut Option<Head>, group: Vec<Waiting>) {
+    async fn cycle(&self, seat: &mut AtDesk<'_>, group: Vec<Waiting>) {
         if group.is_empty() {
             return;
         }
-        if let Err(failure) = self.refresh(head).await {
+        if let Err(failure) = self.refresh(seat).await {
             return self.fail(group, &failure, Sent::Nothing);
         }
-        let group = self.without_those_that_are_there(head, group).await;
+        let group = self.without_those_that_are_there(&mut seat.kept, group).await;
         if group.is_empty() {
             return;
         }
-        if let Err(failure) = self.widen(head, &group).await {
+        if let Err(failure) = self.widen(seat, &group).await {
             // Whether the new headers are there must be read again.
-            *head = None;
+            *seat.kept = None;
             return self.fail(group, &failure, Sent::Nothing);
         }
-        self.append(head, group).await;
+        self.append(seat, group).await;
     }
 
     /// Reads tab and header when our word for them is old; makes what is missing.
-    pub(super) async fn refresh(&self, head: &mut Option<Head>) -> Result<(), Failure> {
-        let now = Instant::now();
-        match head {
-            Some(known) if now.duration_since(known.read_at) < FRESH => return Ok(()),
+    pub(super) async fn refresh(&self, seat: &mut AtDesk<'_>) -> Result<(), Failure> {
+        match &*seat.kept {
+            Some(known) if known.read_at.elapsed() < FRESH => return Ok(()),
             // At high load an older word will do: what a person changes meanwhile is seen by the next read.
-            Some(_) if self.heads.try_take(now).is_err() => return Ok(()),
+            Some(_) if !self.heads.try_take().await => return Ok(()),
             Some(_) => {}
             None => self.heads.take().await,
         }
+        self.read_head(seat).await
+    }
+
+    /// Reads tab and header, and makes what is missing. The read is paid for.
+    async fn read_head(&self, seat: &mut AtDesk<'_>) -> Result<(), Failure> {
+        let now = Instant::now();
+        let head = &*seat.kept;
         let title = head.as_ref().map_or(&self.title, |known| &known.tab.title).clone();
         let mut read = self.api.head(&title).await?;
         // A tab keeps its number when it is renamed, and its name can go to another one.
@@ -192,6 +207,7 @@ impl Writer {
         }
         if read.is_none() {
             self.writes.take().await;
+            seat.may_write().await?;
             self.api.add_tab(&self.title, core().count()).await?;
             info!("made the tab that leads go to");
             read = self.api.head(&self.title).await?;
@@ -200,11 +216,12 @@ impl Writer {
         if header.is_empty() {
             let names: Vec<_> = core().map(str::to_owned).collect();
             self.writes.take().await;
+            seat.may_write().await?;
             self.api.add_headers(&tab, 0, &names).await?;
             header = Header(names);
         }
-        *head = Some(Head { tab, header, read_at: now });
-        self.id_column(head).map(|_| ())
+        *seat.kept = Some(Head { tab, header, read_at: now });
+        self.id_column(&mut seat.kept).map(|_| ())
     }
 
     fn id_column(&self, head: &mut Option<Head>) -> Result<usize, Failure> {
@@ -249,15 +266,27 @@ impl Writer {
         rest
     }
 
-    /// Adds the columns that the group needs, in one write.
-    async fn widen(&self, head: &mut Option<Head>, group: &[Waiting]) -> Result<(), Failure> {
-        let Some(known) = head.as_mut() else { return Err(Failure::Lost("no_tab".to_owned())) };
+    /// Adds the columns that the group needs, in one write; looks first whether another process has added
+    /// them meanwhile.
+    async fn widen(&self, seat: &mut AtDesk<'_>, group: &[Waiting]) -> Result<(), Failure> {
         let rows: Vec<_> = group.iter().map(|waiting| waiting.cells.as_slice()).collect();
-        let missing = known.header.missing(&rows, self.max_columns);
-        if missing.is_empty() {
+        let missing = |seat: &AtDesk<'_>| match &*seat.kept {
+            Some(known) => Ok((known.header.missing(&rows, self.max_columns), known.read_at)),
+            None => Err(Failure::Lost("no_tab".to_owned())),
+        };
+        let (mut lacking, read_at) = missing(seat)?;
+        if !lacking.is_empty() && read_at < seat.since {
+            self.heads.take().await;
+            self.read_head(seat).await?;
+            (lacking, _) = missing(seat)?;
+        }
+        if lacking.is_empty() {
             return Ok(());
         }
+        let missing = lacking;
         self.writes.take().await;
+        seat.may_write().await?;
+        let Some(known) = seat.kept.as_mut() else { return Err(Failure::Lost("no_tab".to_owned())) };
         let first = known.header.0.len();
         self.api.add_headers(&known.tab, first, &missing).await?;
         known.header.0.extend(missing);
@@ -267,11 +296,15 @@ impl Writer {
 
     /// Sends the group. A group that Google refuses because of one row is halved until that row stands
     /// alone: the others go in.
-    async fn append(&self, head: &mut Option<Head>, group: Vec<Waiting>) {
+    async fn append(&self, seat: &mut AtDesk<'_>, group: Vec<Waiting>) {
         let mut groups = vec![group];
         let mut found_again = false;
         while let Some(mut group) = groups.pop() {
-            let Some(known) = head.as_ref() else {
+            if let Err(failure) = seat.may_write().await {
+                self.fail(group, &failure, Sent::Nothing);
+                continue;
+            }
+            let Some(known) = seat.kept.as_ref() else {
                 self.fail(group, &Failure::Lost("no_tab".to_owned()), Sent::Nothing);
                 continue;
             };
@@ -289,11 +322,8 @@ impl Writer {
                 Err(failure) if failure.is_about_the_tab() && !found_again => {
                     // Renamed or narrowed since the last look: looked at again, once.
                     found_again = true;
-                    if let Some(known) = head.as_mut() {
-                        known.read_at = Instant::now().checked_sub(FRESH).unwrap_or(known.read_at);
-                    }
                     self.heads.take().await;
-                    if let Err(failure) = self.refresh(head).await {
+                    if let Err(failure) = self.read_head(seat).await {
                         self.fail(group, &failure, Sent::Nothing);
                         continue;
                     }
@@ -330,10 +360,10 @@ impl Writer {
     /// no such column.
     pub(super) async fn place_of(
         &self,
-        head: &mut Option<Head>,
+        seat: &mut AtDesk<'_>,
         column: &str,
     ) -> Result<Option<(Tab, usize, usize)>, Failure> {
-        *head = None;
+        *seat.kept = None;
         self.heads.take().await;
         let title = self.title.clone();
         let Some((tab, header)) = self.api.head(&title).await? else { return Ok(None) };

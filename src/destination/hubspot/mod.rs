@@ -14,6 +14,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::api::{Api, Call, Reply};
+use super::commons::Ours;
 use super::{Destination, Parcel};
 use crate::clock::{Timestamp, until};
 use crate::delivery::{DeliveryError, Receipt};
@@ -45,14 +46,15 @@ struct Contact {
 }
 
 impl HubSpot {
-    /// An account that is called through `net`.
+    /// An account that is called through `net`; `ours` is what is shared of it.
     ///
     /// # Panics
     /// Never: the token was believed before.
-    pub fn new(parsed: Parsed, net: &Net) -> Self {
+    pub fn new(parsed: Parsed, net: &Net, ours: &Ours) -> Self {
         let bearer = format!("Bearer {}", parsed.access_token.expose());
         let api = |base: &reqwest::Url| {
-            Api::new(net.clone(), base.clone(), "authorization", &bearer).expect("the token was believed")
+            Api::new(net.clone(), base.clone(), ("authorization", &bearer), ours.clone())
+                .expect("the token was believed")
         };
         Self { api: api(&parsed.base), forms: parsed.form.as_ref().map(|form| api(&form.base)), parsed }
     }
@@ -89,7 +91,7 @@ impl HubSpot {
         let reply = reply.map_err(|lost| lost.into_error(NAME))?;
         if reply.number("x-hubspot-ratelimit-remaining") == Some(0) {
             let interval = reply.number("x-hubspot-ratelimit-interval-milliseconds");
-            self.api.rest(interval.map_or(INTERVAL, Duration::from_millis).min(INTERVAL));
+            self.api.rest_all(interval.map_or(INTERVAL, Duration::from_millis).min(INTERVAL));
         }
         Ok(reply)
     }

@@ -12,6 +12,7 @@ use super::settings::Parsed;
 use crate::clock::{Timestamp, after};
 use crate::delivery::{DeliveryError, Fault};
 use crate::destination::api::{Api, Call, NoReply, Reply};
+use crate::destination::commons::Ours;
 use crate::net::Net;
 
 /// The longest that one call may take.
@@ -56,9 +57,9 @@ impl Moment {
 
 impl Client {
     /// A client that calls through `net`.
-    pub(super) fn new(parsed: &Parsed, net: Net) -> Self {
+    pub(super) fn new(parsed: &Parsed, net: Net, ours: Ours) -> Self {
         // The settings were believed: such a token can stand in a header.
-        let api = Api::new(net, parsed.base_url.clone(), "x-api-token", parsed.token.expose())
+        let api = Api::new(net, parsed.base_url.clone(), ("x-api-token", parsed.token.expose()), ours)
             .expect("a token is visible ASCII");
         Self { api, streak: Streak::default(), named: Named::of(parsed), settle: parsed.settle }
     }
@@ -184,7 +185,7 @@ impl Client {
         }
         self.streak.answered();
         if let Some(rest) = super::pace::used_up(&reply) {
-            self.api.rest(rest);
+            self.api.rest_all(rest);
         }
         fault::judge(reply, asked, &self.named).map_err(|error| self.resting(error))
     }

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use self::client::{Client, Moment};
 use self::item::Item;
 use self::turns::Turns;
+use super::commons::Ours;
 use super::{Destination, Parcel};
 use crate::clock::{after, until};
 use crate::delivery::{DeliveryError, Fault, Receipt};
@@ -54,10 +55,10 @@ struct Trip<'a> {
 }
 
 impl Pipedrive {
-    /// The Pipedrive that the settings name. Nothing is connected yet.
-    pub fn new(parsed: Parsed, net: Net) -> Self {
-        let client = Client::new(&parsed, net);
-        Self { parsed, client, turns: Turns::default() }
+    /// The Pipedrive that the settings name; `ours` is what is shared of it. Nothing is connected yet.
+    pub fn new(parsed: Parsed, net: Net, ours: Ours) -> Self {
+        let client = Client::new(&parsed, net, ours.clone());
+        Self { parsed, client, turns: Turns::new(ours) }
     }
 
     /// Whether something must be looked for before it is sent, as soon as it can be seen there.

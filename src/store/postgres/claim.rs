@@ -1,5 +1,5 @@
-//! Claiming: one statement, which passes over what another process is claiming at this moment. A claim that ended
-//! unsettled becomes a lost attempt in the same statement.
+//! Claiming: one statement, which asks how the destination stands, and passes over what another process is claiming
+//! at this moment. A claim that ended unsettled becomes a lost attempt in the same statement.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,24 +8,39 @@ use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 use super::pool::{Pool, Purpose};
-use super::{from_json, get, get_count, millis, read};
+use super::{from_json, get, get_count, millis, read, share};
+use crate::delivery::standing::SLOWEST_PROBE;
 use crate::delivery::{Claim, LONGEST_WAIT};
 use crate::id::DeliveryId;
 use crate::lead::Lead;
-use crate::store::{ClaimRequest, StoreError};
+use crate::store::{ClaimRequest, Claimed, StoreError};
 
 /// Due, and then what a clock that lied put too far away. Each half is answered by the index of what is pending.
 const CLAIM: &str = "
     WITH clock AS MATERIALIZED (
         SELECT coalesce($1, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) AS now
+    ), probe AS (
+        UPDATE standings SET probes = least(probes + 1, 30), probe_at = clock.now + $6 * least(1 << least(probes + 1, 30)::int, $7)
+        FROM clock
+        WHERE destination = $2 AND $3 > 0 AND parked_at IS NOT NULL AND (probe_at <= clock.now OR probe_at > clock.now + $5)
+          AND EXISTS (SELECT 1 FROM deliveries d
+                      WHERE d.destination = $2 AND d.state = 'pending' AND d.due_at <= clock.now)
+        RETURNING 1
+    ), allowed AS MATERIALIZED (
+        SELECT CASE WHEN EXISTS (SELECT 1 FROM standings WHERE destination = $2
+                                 AND held_until > clock.now AND held_until <= clock.now + $5) THEN 0
+                    WHEN EXISTS (SELECT 1 FROM probe) THEN least(1, $3)
+                    WHEN EXISTS (SELECT 1 FROM standings WHERE destination = $2 AND parked_at IS NOT NULL) THEN 0
+                    ELSE $3 END AS most
+        FROM clock
     ), due AS MATERIALIZED (
         SELECT d.lead, d.attempts, d.open_since, d.due_at FROM deliveries d
         WHERE d.destination = $2 AND d.state = 'pending' AND d.due_at <= (SELECT now FROM clock)
-        ORDER BY d.due_at LIMIT $3 FOR UPDATE OF d SKIP LOCKED
+        ORDER BY d.due_at LIMIT (SELECT most FROM allowed) FOR UPDATE OF d SKIP LOCKED
     ), far AS MATERIALIZED (
         SELECT d.lead, d.attempts, d.open_since, d.due_at FROM deliveries d
         WHERE d.destination = $2 AND d.state = 'pending' AND d.due_at > (SELECT now FROM clock) + $5
-        ORDER BY d.due_at LIMIT $3 - (SELECT count(*) FROM due) FOR UPDATE OF d SKIP LOCKED
+        ORDER BY d.due_at LIMIT (SELECT most FROM allowed) - (SELECT count(*) FROM due) FOR UPDATE OF d SKIP LOCKED
     ), chosen AS MATERIALIZED (
         SELECT * FROM due UNION ALL SELECT * FROM far
     ), lost AS (
@@ -51,7 +66,7 @@ pub(super) async fn claim_due(
     request: &ClaimRequest,
     now: Option<i64>,
     asked: Instant,
-) -> Result<Vec<Claim>, StoreError> {
+) -> Result<Claimed, StoreError> {
     let destination = request.destination.as_str();
     let claiming = pool.begin(Purpose::Write).await?;
     let rows = claiming
@@ -63,6 +78,8 @@ pub(super) async fn claim_due(
                 (&i64::try_from(request.limit).unwrap_or(i64::MAX), Type::INT8),
                 (&millis(request.lease), Type::INT8),
                 (&millis(LONGEST_WAIT), Type::INT8),
+                (&millis(request.rest), Type::INT8),
+                (&i64::from(SLOWEST_PROBE), Type::INT8),
             ],
         )
         .await?;
@@ -97,6 +114,7 @@ pub(super) async fn claim_due(
             claim.steps = steps.remove(seq).unwrap_or_default();
         }
     }
+    let standing = share::standing(&claiming, destination, now).await?;
     claiming.commit().await?;
-    Ok(claims.into_iter().map(|(_, claim)| claim).collect())
+    Ok(Claimed { claims: claims.into_iter().map(|(_, claim)| claim).collect(), standing })
 }

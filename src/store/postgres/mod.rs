@@ -10,6 +10,7 @@ mod pool;
 mod read;
 mod schema;
 mod settle;
+mod share;
 mod story;
 mod url;
 mod write;
@@ -27,10 +28,11 @@ use tokio_util::task::TaskTracker;
 use self::batch::Batcher;
 use self::pool::{LONG, Pool, SHORT, within};
 use super::{
-    Accepted, ClaimRequest, DeliveryFilter, DeliveryRecord, LeadFilter, LeadRecord, Settle, Store,
-    StoreError, Unshown,
+    Accepted, ClaimRequest, Claimed, DeliveryFilter, DeliveryRecord, LeadFilter, LeadRecord, Settle, Settled,
+    Store, StoreError, Unshown,
 };
 use crate::clock::{Clock, Timestamp};
+use crate::delivery::standing::{Pace, Signal, Turn};
 use crate::delivery::{Claim, Entry, State};
 use crate::id::{DeliveryId, DestinationName, LeadId};
 pub use url::Address;
@@ -158,12 +160,12 @@ impl Store for Postgres {
         self.accepts.run(accept::Draft::new(entry, self.now(), asked)?).await
     }
 
-    async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claim>, StoreError> {
+    async fn claim_due(&self, request: ClaimRequest) -> Result<Claimed, StoreError> {
         let asked = Instant::now();
         within(SHORT, claim::claim_due(&self.pool, &request, self.now(), asked)).await
     }
 
-    async fn settle(&self, settle: Settle) -> Result<bool, StoreError> {
+    async fn settle(&self, settle: Settle) -> Result<Settled, StoreError> {
         self.settles.run(settle::Verdict::new(&settle, self.now())?).await
     }
 
@@ -190,6 +192,30 @@ impl Store for Postgres {
         value: &str,
     ) -> Result<(), StoreError> {
         within(SHORT, write::remember(&self.pool, destination, key, value)).await
+    }
+
+    async fn signal(&self, destination: &DestinationName, signal: Signal) -> Result<(), StoreError> {
+        within(SHORT, share::signal_alone(&self.pool, destination.as_str(), signal, self.now())).await
+    }
+
+    async fn probe_now(&self, destination: &DestinationName) -> Result<(), StoreError> {
+        within(SHORT, share::probe_now(&self.pool, &[destination.as_str()], self.now())).await
+    }
+
+    async fn take_turn(&self, turn: &Turn, length: Duration) -> Result<bool, StoreError> {
+        within(SHORT, share::take_turn(&self.pool, turn, length, self.now())).await
+    }
+
+    async fn end_turn(&self, turn: &Turn) -> Result<(), StoreError> {
+        within(SHORT, share::end_turn(&self.pool, turn, self.now())).await
+    }
+
+    async fn pace(&self, name: &str, pace: Pace, patience: Duration) -> Result<Option<Duration>, StoreError> {
+        within(SHORT, share::pace(&self.pool, name, pace, patience, self.now())).await
+    }
+
+    async fn rest(&self, name: &str, pace: Pace, wait: Duration) -> Result<(), StoreError> {
+        within(SHORT, share::rest(&self.pool, name, pace, wait, self.now())).await
     }
 
     async fn next_due(&self, destination: &DestinationName) -> Result<Option<Duration>, StoreError> {

@@ -1,15 +1,16 @@
 //! Settling: the attempts and what becomes of their deliveries, all that waits in one statement; the story follows
 //! in the same transaction.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::types::Type;
 
 use super::batch::Command;
 use super::pool::{Purpose, SHORT, Shared, within};
-use super::{get, millis, story, text, to_json};
+use super::{get, millis, share, story, text, to_json};
 use crate::delivery::Settlement;
-use crate::store::{Settle, StoreError};
+use crate::delivery::standing::Signal;
+use crate::store::{Settle, Settled, StoreError};
 
 /// A settlement with everything written out.
 pub(super) struct Verdict {
@@ -27,12 +28,13 @@ pub(super) struct Verdict {
     wait: i64,
     counted: i64,
     receipt: Option<String>,
+    signal: Option<Signal>,
     now: Option<i64>,
 }
 
 impl Verdict {
     pub(super) fn new(settle: &Settle, now: Option<i64>) -> Result<Self, StoreError> {
-        let Settle { claim, attempt, settlement } = settle;
+        let Settle { claim, attempt, settlement, signal } = settle;
         let (state, wait, counted, receipt) = match settlement {
             Settlement::Delivered(receipt) => ("delivered", 0, 0, Some(to_json(receipt)?)),
             Settlement::Retry { wait, counted } => ("pending", millis(*wait), i64::from(*counted), None),
@@ -53,19 +55,20 @@ impl Verdict {
             wait,
             counted,
             receipt,
+            signal: *signal,
             now,
         })
     }
 }
 
 impl Command for Verdict {
-    type Answer = bool;
+    type Answer = Settled;
 
     fn about(&self) -> String {
         format!("{}/{}", self.lead, self.destination)
     }
 
-    async fn run(pool: &Shared, batch: &[Self]) -> Result<Vec<bool>, StoreError> {
+    async fn run(pool: &Shared, batch: &[Self]) -> Result<Vec<Settled>, StoreError> {
         within(SHORT, async {
             let settling = pool.begin(Purpose::Write).await?;
             let mut sorted: Vec<(i64, &Self)> = (0..).zip(batch).collect();
@@ -114,8 +117,19 @@ impl Command for Verdict {
                 story::deliveries_arrived(&settling, &arrived).await?;
                 story::deliveries_changed(&settling, &leads, &destinations).await?;
             }
+            let mut turned = HashMap::new();
+            // By name, so that two processes never wait for each other; within one, as they came.
+            let mut signals: Vec<_> = sorted.iter().filter(|(_, verdict)| verdict.signal.is_some()).collect();
+            signals.sort_by_key(|(place, verdict)| (&verdict.destination, *place));
+            for (place, verdict) in signals {
+                let Some(signal) = verdict.signal else { continue };
+                let change = share::signal(&settling, &verdict.destination, signal, now).await?;
+                turned.extend(change.map(|change| (*place, change)));
+            }
             settling.commit().await?;
-            Ok((0..).zip(batch).map(|(place, _): (i64, _)| changed.contains(&place)).collect())
+            let answer =
+                |place| Settled { changed: changed.contains(&place), turned: turned.get(&place).copied() };
+            Ok((0..).zip(batch).map(|(place, _): (i64, _)| answer(place)).collect())
         })
         .await
     }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 
 use super::pool::{Pool, Purpose, Value};
-use super::{from_json, get, millis, story, text, to_json};
+use super::{from_json, get, millis, share, story, text, to_json};
 use crate::clock::Timestamp;
 use crate::id::{DeliveryId, DestinationName, LeadId};
 use crate::lead::Lead;
 use crate::store::StoreError;
 
 /// One statement, alone in its transaction; how many rows it changed.
-async fn change(pool: &Pool, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
+pub(super) async fn change(pool: &Pool, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
     let change = pool.begin(Purpose::Write).await?;
     let changed = change.execute(sql, values).await?;
     change.commit().await?;
@@ -104,7 +104,10 @@ pub(super) async fn replay(
             budget_used = 0
         FROM unnest($1, $2) AS g (id, destination) JOIN leads l ON l.id = g.id
         WHERE d.lead = l.seq AND d.destination = g.destination AND d.state = 'dead'";
-    change_and_tell(pool, deliveries, sql, &[(&now, Type::INT8)]).await
+    let replayed = change_and_tell(pool, deliveries, sql, &[(&now, Type::INT8)]).await?;
+    let names: Vec<&str> = deliveries.iter().map(|delivery| delivery.destination.as_str()).collect();
+    share::probe_now(pool, &names, now).await?;
+    Ok(replayed)
 }
 
 pub(super) async fn cancel(pool: &Pool, deliveries: &[DeliveryId]) -> Result<u64, StoreError> {

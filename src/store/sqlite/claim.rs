@@ -7,11 +7,12 @@ use rusqlite::{Connection, Row, params};
 use tokio::time::Instant;
 
 use super::write::{THIS, change, from_json, millis, to_json};
-use super::{failed, read, story};
+use super::{failed, read, share, story};
+use crate::delivery::standing::Standing;
 use crate::delivery::{Claim, LONGEST_WAIT, Settlement, State};
 use crate::id::DeliveryId;
 use crate::lead::Lead;
-use crate::store::{ClaimRequest, Settle, StoreError};
+use crate::store::{ClaimRequest, Claimed, Settle, Settled, StoreError};
 
 struct DueRow {
     seq: i64,
@@ -38,14 +39,23 @@ pub(super) fn claim_due(
     request: &ClaimRequest,
     now: i64,
     asked: Instant,
-) -> Result<Vec<Claim>, StoreError> {
+) -> Result<Claimed, StoreError> {
     let destination = request.destination.as_str();
+    let standing = share::standing(db, destination, now)?;
+    let limit = match standing {
+        Standing { held_for: Some(_), .. } => 0,
+        Standing { probe_in: Some(wait), .. } => usize::from(wait.is_zero()).min(request.limit),
+        _ => request.limit,
+    };
+    if limit == 0 {
+        return Ok(Claimed { claims: Vec::new(), standing });
+    }
     let mut rows = Vec::new();
     // Due, and then what a clock that lied put too far away.
     for which in ["d.due_at <= ?2", "d.due_at > ?2"] {
         let bound =
             if rows.is_empty() && which.ends_with("<= ?2") { now } else { now + millis(LONGEST_WAIT) };
-        let left = i64::try_from(request.limit - rows.len()).unwrap_or(i64::MAX);
+        let left = i64::try_from(limit - rows.len()).unwrap_or(i64::MAX);
         let mut select = db
             .prepare_cached(&format!(
                 "SELECT d.lead, d.attempts, d.budget_used, d.open_since, l.body, l.crm_planned
@@ -59,7 +69,13 @@ pub(super) fn claim_due(
             rows.push(row.map_err(failed)?);
         }
     }
-    rows.into_iter().map(|row| claim(db, request, row, now, asked)).collect()
+    let claims: Vec<_> =
+        rows.into_iter().map(|row| claim(db, request, row, now, asked)).collect::<Result<_, _>>()?;
+    if standing.probe_in.is_none() || claims.is_empty() {
+        return Ok(Claimed { claims, standing });
+    }
+    share::probed(db, destination, request.rest, now)?;
+    Ok(Claimed { claims, standing: share::standing(db, destination, now)? })
 }
 
 fn claim(
@@ -107,8 +123,8 @@ fn claim(
     })
 }
 
-pub(super) fn settle(db: &Connection, settle: &Settle, now: i64) -> Result<bool, StoreError> {
-    let Settle { claim, attempt, settlement } = settle;
+pub(super) fn settle(db: &Connection, settle: &Settle, now: i64) -> Result<Settled, StoreError> {
+    let Settle { claim, attempt, settlement, signal } = settle;
     let id = claim.delivery.lead.to_string();
     let destination = claim.delivery.destination.as_str();
     change(
@@ -163,7 +179,11 @@ pub(super) fn settle(db: &Connection, settle: &Settle, now: i64) -> Result<bool,
         }
         story::delivery_changed(db, &id, destination)?;
     }
-    Ok(changed == 1)
+    let turned = match signal {
+        Some(signal) => share::signal(db, destination, *signal, now)?,
+        None => None,
+    };
+    Ok(Settled { changed: changed == 1, turned })
 }
 
 pub(super) fn release(

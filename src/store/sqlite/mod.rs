@@ -5,6 +5,7 @@ mod accept;
 mod claim;
 mod read;
 mod schema;
+mod share;
 mod story;
 mod write;
 mod writer;
@@ -19,10 +20,11 @@ use tokio::time::Instant;
 
 use self::writer::Writer;
 use super::{
-    Accepted, ClaimRequest, DeliveryFilter, DeliveryRecord, LeadFilter, LeadRecord, Settle, Store,
-    StoreError, Unshown,
+    Accepted, ClaimRequest, Claimed, DeliveryFilter, DeliveryRecord, LeadFilter, LeadRecord, Settle, Settled,
+    Store, StoreError, Unshown,
 };
 use crate::clock::{Clock, Timestamp};
+use crate::delivery::standing::{Pace, Signal, Turn};
 use crate::delivery::{Claim, Entry, State};
 use crate::id::{DeliveryId, DestinationName, LeadId};
 
@@ -104,12 +106,12 @@ impl Store for Sqlite {
         self.writer.run(move |db| accept::accept(db, &draft, now, asked)).await
     }
 
-    async fn claim_due(&self, request: ClaimRequest) -> Result<Vec<Claim>, StoreError> {
+    async fn claim_due(&self, request: ClaimRequest) -> Result<Claimed, StoreError> {
         let (now, asked) = (self.now(), Instant::now());
         self.writer.run(move |db| claim::claim_due(db, &request, now, asked)).await
     }
 
-    async fn settle(&self, settle: Settle) -> Result<bool, StoreError> {
+    async fn settle(&self, settle: Settle) -> Result<Settled, StoreError> {
         let now = self.now();
         self.writer.run(move |db| claim::settle(db, &settle, now)).await
     }
@@ -142,6 +144,36 @@ impl Store for Sqlite {
     ) -> Result<(), StoreError> {
         let (destination, key, value) = (destination.clone(), key.to_owned(), value.to_owned());
         self.writer.run(move |db| write::remember(db, &destination, &key, &value)).await
+    }
+
+    async fn signal(&self, destination: &DestinationName, signal: Signal) -> Result<(), StoreError> {
+        let (destination, now) = (destination.clone(), self.now());
+        self.writer.run(move |db| share::signal(db, destination.as_str(), signal, now).map(drop)).await
+    }
+
+    async fn probe_now(&self, destination: &DestinationName) -> Result<(), StoreError> {
+        let (destination, now) = (destination.clone(), self.now());
+        self.writer.run(move |db| share::probe_now(db, destination.as_str(), now)).await
+    }
+
+    async fn take_turn(&self, turn: &Turn, length: Duration) -> Result<bool, StoreError> {
+        let (turn, now) = (turn.clone(), self.now());
+        self.writer.run(move |db| share::take_turn(db, &turn, length, now)).await
+    }
+
+    async fn end_turn(&self, turn: &Turn) -> Result<(), StoreError> {
+        let (turn, now) = (turn.clone(), self.now());
+        self.writer.run(move |db| share::end_turn(db, &turn, now)).await
+    }
+
+    async fn pace(&self, name: &str, pace: Pace, patience: Duration) -> Result<Option<Duration>, StoreError> {
+        let (name, now) = (name.to_owned(), self.now());
+        self.writer.run(move |db| share::pace(db, &name, pace, patience, now)).await
+    }
+
+    async fn rest(&self, name: &str, pace: Pace, wait: Duration) -> Result<(), StoreError> {
+        let (name, now) = (name.to_owned(), self.now());
+        self.writer.run(move |db| share::rest(db, &name, pace, wait, now)).await
     }
 
     async fn next_due(&self, destination: &DestinationName) -> Result<Option<Duration>, StoreError> {

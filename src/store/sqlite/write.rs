@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{failed, story};
+use super::{failed, share, story};
 use crate::clock::Timestamp;
 use crate::id::{DeliveryId, DestinationName, LeadId};
 use crate::lead::Lead;
@@ -26,6 +26,7 @@ pub(super) fn replay(db: &Connection, deliveries: &[DeliveryId], now: i64) -> Re
         let id = delivery.lead.to_string();
         let changed = change(db, &sql, params![id, delivery.destination.as_str(), now])?;
         story::delivery_changed(db, &id, delivery.destination.as_str())?;
+        share::probe_now(db, delivery.destination.as_str(), now)?;
         Ok(count + changed)
     })
 }

@@ -1,6 +1,7 @@
 //! What every engine must keep: each sentence is said of SQLite and of PostgreSQL.
 
 mod postgres;
+mod share;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +17,18 @@ use lead_intake::store::sqlite::Sqlite;
 use lead_intake::store::{Accepted, ClaimRequest, DeliveryFilter, LeadFilter, Settle, Store, StoreError};
 use serde_json::json;
 
+use share::{
+    a_destination_is_turned_by_one_signal_and_every_process_learns_of_it,
+    a_parked_destination_gives_one_probe_at_a_time_and_ever_more_rarely,
+    a_pause_holds_every_claim_until_it_is_over, a_turn_is_had_by_one_process_until_it_ends,
+    calls_are_paced_together_and_a_rest_is_kept,
+};
+
 use crate::support::postgres::{is_here, shared};
 
 const LEASE: Duration = Duration::from_secs(60);
+
+const REST: Duration = Duration::from_secs(60);
 
 struct Engine {
     store: Arc<dyn Store>,
@@ -121,7 +131,13 @@ of_every_engine! {
     steps_and_memories_are_kept_whatever_characters_they_hold
     lists_are_newest_first_and_filtered
     neighbours_that_say_the_same_are_one_lead
+    a_parked_destination_gives_one_probe_at_a_time_and_ever_more_rarely
+    a_destination_is_turned_by_one_signal_and_every_process_learns_of_it
+    a_pause_holds_every_claim_until_it_is_over
+    a_turn_is_had_by_one_process_until_it_ends
+    calls_are_paced_together_and_a_rest_is_kept
 }
+
 fn lead() -> Arc<Lead> {
     let body = json!({
         "id": LeadId::fresh(), "received_at": "2027-01-15T08:00:00Z", "email": "ada@example.com", "name": "Ada",
@@ -138,8 +154,9 @@ fn entry(lead: &Arc<Lead>, birth: Birth) -> Arc<Entry> {
 
 impl Engine {
     async fn claim(&self) -> Vec<Claim> {
-        let request = ClaimRequest { destination: "crm".parse().unwrap(), limit: 10, lease: LEASE };
-        self.store.claim_due(request).await.unwrap()
+        let request =
+            ClaimRequest { destination: "crm".parse().unwrap(), limit: 10, lease: LEASE, rest: REST };
+        self.store.claim_due(request).await.unwrap().claims
     }
 
     async fn settle(&self, claim: Claim, settlement: Settlement) -> bool {
@@ -156,7 +173,7 @@ impl Engine {
             code: "code".into(),
             detail: "Something went wrong.".into(),
         };
-        self.store.settle(Settle { claim, attempt, settlement }).await.unwrap()
+        self.store.settle(Settle { claim, attempt, settlement, signal: None }).await.unwrap().changed
     }
 
     async fn state(&self, lead: &Lead) -> State {
@@ -203,12 +220,12 @@ async fn a_failure_is_fenced_and_a_success_is_a_fact(engine: Engine) {
     let first = engine.claim().await.remove(0);
     engine.clock.advance(LEASE);
     let second = engine.claim().await.remove(0);
-    let late = Settle { claim: first, attempt: lost(1), settlement: Settlement::Dead };
+    let late = Settle { claim: first, attempt: lost(1), settlement: Settlement::Dead, signal: None };
     let late_success = Settle { settlement: Settlement::Delivered(Receipt::of("row 7")), ..late.again() };
-    assert!(!engine.store.settle(late).await.unwrap(), "the store has gone on to attempt 2");
+    assert!(!engine.store.settle(late).await.unwrap().changed, "the store has gone on to attempt 2");
     assert!(engine.settle(second, Settlement::Dead).await);
     assert_eq!(engine.state(&lead).await, State::Dead);
-    assert!(engine.store.settle(late_success).await.unwrap());
+    assert!(engine.store.settle(late_success).await.unwrap().changed);
     let record = engine.store.lead(lead.id).await.unwrap().unwrap();
     assert_eq!(record.deliveries[0].state, State::Delivered);
     assert_eq!(record.deliveries[0].receipt, Some(Receipt::of("row 7")));
@@ -340,8 +357,8 @@ async fn a_story_is_told_once_and_again_when_it_changes(engine: Engine) {
     assert_eq!(engine.store.replay(&[delivery(&lead)]).await.unwrap(), 1);
     let claim = engine.claim().await.remove(0);
     engine.settle(claim, Settlement::Delivered(Receipt::of("7"))).await;
-    let sheet = ClaimRequest { destination: "sheet".parse().unwrap(), limit: 1, lease: LEASE };
-    let claim = engine.store.claim_due(sheet).await.unwrap().remove(0);
+    let sheet = ClaimRequest { destination: "sheet".parse().unwrap(), limit: 1, lease: LEASE, rest: REST };
+    let claim = engine.store.claim_due(sheet).await.unwrap().claims.remove(0);
     engine.settle(claim, Settlement::Delivered(Receipt::of("A7"))).await;
     let mut told: Vec<_> = engine.store.unshown(10).await.unwrap();
     told.sort_by_key(|told| told.destination.clone());
@@ -360,7 +377,7 @@ async fn steps_and_memories_are_kept_whatever_characters_they_hold(engine: Engin
     let mut attempt = lost(1);
     attempt.detail = "a vendor's \0 answer".into();
     let settlement = retry(0);
-    assert!(engine.store.settle(Settle { claim, attempt, settlement }).await.unwrap());
+    assert!(engine.store.settle(Settle { claim, attempt, settlement, signal: None }).await.unwrap().changed);
     let again = engine.claim().await.remove(0);
     assert_eq!(again.steps["person"], "Grüße 🎈");
     assert!(again.earlier[0].detail.starts_with("a vendor's "));

@@ -8,7 +8,7 @@ async fn open(url: &str) -> Arc<Postgres> {
 }
 
 fn request(lease: Duration) -> ClaimRequest {
-    ClaimRequest { destination: "crm".parse().unwrap(), limit: 7, lease }
+    ClaimRequest { destination: "crm".parse().unwrap(), limit: 7, lease, rest: REST }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,7 +30,8 @@ async fn processes_that_start_at_once_share_one_schema_and_never_a_claim() {
     assert_eq!(ends.iter().filter(|end| matches!(end, Ok(Accepted::Repeat))).count(), 360);
     let claims = (0..80).map(|turn| stores[turn % 4].claim_due(request(LEASE)));
     let claims = futures_util::future::join_all(claims).await;
-    let mut ids: Vec<_> = claims.into_iter().flat_map(Result::unwrap).map(|claim| claim.delivery).collect();
+    let mut ids: Vec<_> =
+        claims.into_iter().flat_map(|claimed| claimed.unwrap().claims).map(|claim| claim.delivery).collect();
     ids.sort();
     let claimed = ids.len();
     ids.dedup();
@@ -51,15 +52,16 @@ async fn two_processes_that_finish_a_lead_at_once_tell_its_story_once() {
         let both = Entry { lead: Arc::clone(&lead), digest: lead.submitted.digest(), deliveries };
         one.accept(Arc::new(both)).await.unwrap();
         let sheet = ClaimRequest { destination: "sheet".parse().unwrap(), ..request(LEASE) };
-        let crm = one.claim_due(request(LEASE)).await.unwrap().remove(0);
-        let sheet = other.claim_due(sheet).await.unwrap().remove(0);
+        let crm = one.claim_due(request(LEASE)).await.unwrap().claims.remove(0);
+        let sheet = other.claim_due(sheet).await.unwrap().claims.remove(0);
         let settle = |claim| Settle {
             claim,
             attempt: Attempt { outcome: AttemptOutcome::Delivered, ..lost(1) },
             settlement: Settlement::Delivered(Receipt::of("7")),
+            signal: None,
         };
         let (first, second) = tokio::join!(one.settle(settle(crm)), other.settle(settle(sheet)));
-        assert!(first.unwrap() && second.unwrap());
+        assert!(first.unwrap().changed && second.unwrap().changed);
         let told = one.unshown(10).await.unwrap();
         assert_eq!((told.len(), told[0].lead, &told[0].destination), (1, lead.id, &None));
         one.shown(told).await.unwrap();
@@ -78,8 +80,8 @@ async fn leases_are_kept_by_the_databases_clock() {
     assert!(wait <= LEASE && wait > LEASE / 2, "{wait:?}");
     store.accept(entry(&lead(), Birth::Due)).await.unwrap();
     assert_eq!(store.next_due(&crm).await.unwrap(), Some(Duration::ZERO));
-    assert_eq!(store.claim_due(request(Duration::ZERO)).await.unwrap().len(), 1);
-    let again = store.claim_due(request(LEASE)).await.unwrap();
+    assert_eq!(store.claim_due(request(Duration::ZERO)).await.unwrap().claims.len(), 1);
+    let again = store.claim_due(request(LEASE)).await.unwrap().claims;
     assert_eq!((again.len(), again[0].attempt, again[0].earlier.len()), (1, 2, 1));
 }
 
@@ -103,7 +105,7 @@ async fn a_server_that_is_gone_is_unavailable_and_one_that_is_back_goes_on() {
     assert!(store.lead(during.id).await.unwrap().is_none());
     assert!(matches!(store.accept(entry(&before, Birth::Due)).await.unwrap(), Accepted::Repeat));
     store.accept(entry(&during, Birth::Due)).await.unwrap();
-    assert_eq!(store.claim_due(request(LEASE)).await.unwrap().len(), 2);
+    assert_eq!(store.claim_due(request(LEASE)).await.unwrap().claims.len(), 2);
     // Its idle connections are cut; the next callers never notice.
     server.tell("stop");
     server.tell("start");

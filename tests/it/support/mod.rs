@@ -53,7 +53,10 @@ impl Service {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let pairs: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut command = binary(folder.path(), &pairs);
-        command.env("BIND", "127.0.0.1:0").env("LEAD_INTAKE__LOG__FORMAT", "json");
+        command.env("LEAD_INTAKE__LOG__FORMAT", "json");
+        if !variables.contains_key("BIND") {
+            command.env("BIND", "127.0.0.1:0");
+        }
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (log, counted) = (Arc::new(Mutex::new(Vec::new())), watch::Sender::new(0));

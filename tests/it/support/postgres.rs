@@ -64,7 +64,7 @@ fn is_installed() -> bool {
     found.is_ok_and(|status| status.success())
 }
 
-fn is_needed() -> bool {
+pub(crate) fn is_needed() -> bool {
     #[expect(clippy::disallowed_methods, reason = "the test runner says so, not a setting of the service")]
     ["CI", "LEAD_INTAKE_NEED_POSTGRES"].iter().any(|name| std::env::var_os(name).is_some())
 }

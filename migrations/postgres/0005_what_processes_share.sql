@@ -1,0 +1,26 @@
+-- What the processes that share this store know together.
+
+-- How a destination stands; one without a row is open.
+CREATE TABLE standings (
+    destination  TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    parked_at    BIGINT,                                         -- since when our credentials or settings are wrong there
+    probe_at     BIGINT,                                         -- when the next single delivery may be tried
+    probes       BIGINT NOT NULL DEFAULT 0 CHECK (probes >= 0),  -- how many were tried since
+    recovered_at BIGINT,                                         -- when it last worked again
+    held_until   BIGINT,                                         -- it has asked everybody to wait until then
+    CHECK ((parked_at IS NULL) = (probe_at IS NULL))
+);
+
+-- Rights that one process at a time has, such as to write a spreadsheet.
+CREATE TABLE turns (
+    name    TEXT COLLATE "C" NOT NULL PRIMARY KEY,  -- the right
+    holder  TEXT COLLATE "C" NOT NULL,              -- the process
+    number  BIGINT NOT NULL,                        -- which of the process's turns
+    ends_at BIGINT NOT NULL                         -- from then on another process may have it
+);
+
+-- How many calls were let go, as the moment at which all of them are paid for.
+CREATE TABLE paces (
+    name    TEXT COLLATE "C" NOT NULL PRIMARY KEY,  -- whose calls
+    paid_at BIGINT NOT NULL                         -- in microseconds since 1970-01-01 UTC
+);
