@@ -12,8 +12,9 @@ WORKDIR /src
 # The dependencies first, in a layer of their own: it stays as long as Cargo.lock does.
 COPY Cargo.toml Cargo.lock ./
 COPY stand-ins/Cargo.toml stand-ins/
-RUN mkdir -p src stand-ins/src benches && touch src/lib.rs stand-ins/src/lib.rs benches/accept.rs benches/sheet.rs \
-    && echo 'fn main() {}' > src/main.rs \
+COPY torture/Cargo.toml torture/
+RUN mkdir -p src stand-ins/src torture/src benches && touch src/lib.rs stand-ins/src/lib.rs torture/src/lib.rs benches/accept.rs benches/moving.rs benches/sheet.rs \
+    && echo 'fn main() {}' | tee src/main.rs > torture/src/main.rs \
     && cargo build --release --locked --no-default-features --bin lead-intake
 COPY config config
 COPY migrations migrations

@@ -125,6 +125,7 @@ async fn main() {
             concurrency: 16,
             retry: vec![Duration::from_secs(5)],
             probe: Duration::from_secs(60),
+            lease_slack: Duration::from_secs(30),
             requires_consent: false,
             forms: None,
         };

@@ -25,6 +25,10 @@ pub struct LaneSettings {
     /// up to sixteen times this.
     #[serde(with = "units::duration")]
     pub probe: Duration,
+    /// What a lease has beyond the attempt and the time in which a lost one may still take effect, for the
+    /// wait for its turn.
+    #[serde(with = "units::duration")]
+    pub lease_slack: Duration,
     /// Whether a lead without consent is withheld from it.
     pub requires_consent: bool,
     /// The forms that feed it; all when absent.

@@ -36,9 +36,6 @@ const STORE_REST: Duration = Duration::from_secs(1);
 /// The most deliveries claimed in one transaction.
 const CLAIM_BATCH: usize = 100;
 
-/// What a lease has beyond the attempt and the quiet period, for permits and pacing.
-const LEASE_SLACK: Duration = Duration::from_secs(30);
-
 /// What all lanes share.
 #[derive(Clone)]
 pub struct Surroundings {
@@ -147,7 +144,7 @@ impl Lane {
     /// How long a claim lasts: the attempt, the time in which a lost one may still take effect, and
     /// room for pacing.
     pub fn lease(&self) -> Duration {
-        self.settings.timeout + self.destination.quiet_period() + LEASE_SLACK
+        self.settings.timeout + self.destination.quiet_period() + self.settings.lease_slack
     }
 
     /// Starts the attempt that `claim` gives the right to. It goes on whatever becomes of the caller.

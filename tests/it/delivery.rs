@@ -79,6 +79,7 @@ fn house(told: Told, start: Start, requires_consent: bool) -> House {
         concurrency: 4,
         retry: vec![Duration::from_millis(1); 3],
         probe: Duration::from_millis(1),
+        lease_slack: Duration::from_secs(30),
         requires_consent,
         forms: None,
     };

@@ -105,6 +105,7 @@ fn house(sheet: Sheet, room: usize) -> House {
         concurrency: 4,
         retry: vec![Duration::from_millis(1); 3],
         probe: Duration::from_millis(1),
+        lease_slack: Duration::from_secs(30),
         requires_consent: false,
         forms: None,
     };

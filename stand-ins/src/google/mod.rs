@@ -68,7 +68,6 @@ pub struct Google {
 }
 
 struct Shared {
-    address: SocketAddr,
     faults: Script<(On, Fault)>,
     token_faults: Script<TokenFault>,
     state: Mutex<State>,
@@ -91,6 +90,7 @@ struct State {
     /// Rows that hold one of these are refused, and every other row of the same call with them.
     refused: Vec<String>,
     latency: Duration,
+    names: Vec<String>,
 }
 
 impl Google {
@@ -114,9 +114,9 @@ impl Google {
             protected: Vec::new(),
             refused: Vec::new(),
             latency: Duration::ZERO,
+            names: vec![format!("http://{address}")],
         };
         let shared = Arc::new(Shared {
-            address,
             faults: Script::new(),
             token_faults: Script::new(),
             state: Mutex::new(state),
@@ -131,6 +131,11 @@ impl Google {
     /// What stands before the API's own path.
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Something stands before it, and callers there know it by this address: keys for that are good, too.
+    pub fn stand_behind(&self, url: &str) {
+        self.state().names.push(url.to_owned());
     }
 
     /// The spreadsheet's id.

@@ -47,7 +47,7 @@ impl TokenFault {
 }
 
 /// Checks a token request; what is wrong with it, as Google says it.
-pub(super) fn grant(body: &[u8], audience: &str) -> Result<(), Value> {
+pub(super) fn grant(body: &[u8], audiences: &[String]) -> Result<(), Value> {
     let form: HashMap<String, String> = String::from_utf8_lossy(body)
         .split('&')
         .filter_map(|pair| pair.split_once('='))
@@ -75,7 +75,7 @@ pub(super) fn grant(body: &[u8], audience: &str) -> Result<(), Value> {
     if claims["iss"] != ACCOUNT {
         return Err(refuse("invalid_grant", "Invalid grant: account not found"));
     }
-    if claims["aud"] != audience {
+    if !audiences.iter().any(|audience| claims["aud"] == audience.as_str()) {
         return Err(refuse("invalid_grant", "Invalid JWT: Failed audience check."));
     }
     if claims["scope"] != SCOPE {
@@ -99,6 +99,10 @@ fn claims(jwt: &str) -> Option<Value> {
 mod tests {
     use super::*;
 
+    fn granted(body: &[u8]) -> Result<(), Value> {
+        grant(body, &[AUDIENCE.to_owned()])
+    }
+
     const AUDIENCE: &str = "http://127.0.0.1:1/token";
 
     /// A token request as yup-oauth2 makes it, its claims changed by `change`.
@@ -120,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_signed_request_is_granted_padding_and_all() {
-        assert_eq!(grant(request(|_| ()).as_bytes(), AUDIENCE), Ok(()));
+        assert_eq!(granted(request(|_| ()).as_bytes()), Ok(()));
     }
 
     #[test]
@@ -154,7 +158,7 @@ mod tests {
             ),
         ];
         for (change, error, why) in cases {
-            let refused = grant(request(change).as_bytes(), AUDIENCE).unwrap_err();
+            let refused = granted(request(change).as_bytes()).unwrap_err();
             assert_eq!(refused["error"], error, "{refused}");
             assert!(refused["error_description"].as_str().unwrap().contains(why), "{refused}");
         }
@@ -165,14 +169,11 @@ mod tests {
         let [one, two] = [request(|_| ()), request(|claims| claims["exp"] = claims["iat"].clone())];
         let swapped = format!("{}.{}", one.rsplit_once('.').unwrap().0, two.rsplit_once('.').unwrap().1);
         for body in [swapped.as_str(), &one[..one.len() - 20], "assertion=x", ""] {
-            let refused = grant(body.as_bytes(), AUDIENCE).unwrap_err();
+            let refused = granted(body.as_bytes()).unwrap_err();
             assert!(
                 ["invalid_grant", "unsupported_grant_type"].contains(&refused["error"].as_str().unwrap())
             );
         }
-        assert_eq!(
-            grant(swapped.as_bytes(), AUDIENCE).unwrap_err()["error_description"],
-            "Invalid JWT Signature."
-        );
+        assert_eq!(granted(swapped.as_bytes()).unwrap_err()["error_description"], "Invalid JWT Signature.");
     }
 }
