@@ -112,7 +112,8 @@ impl GoogleSheets {
     fn too_early(&self, attempt: &Attempt, parcel: Parcel<'_>) -> Duration {
         // The lease of a lost attempt was longer than this: only its start is known.
         let sent = if attempt.code == LOST { attempt.started_at } else { attempt.finished_at };
-        until(parcel.now, after(sent, self.look_after))
+        // A clock that was ahead then says that it is still to be sent.
+        until(parcel.now, after(sent, self.look_after)).min(self.look_after)
     }
 }
 

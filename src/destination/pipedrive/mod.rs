@@ -65,7 +65,8 @@ impl Pipedrive {
     fn looks(&self, parcel: &Parcel<'_>) -> Result<bool, DeliveryError> {
         let Some(attempt) = parcel.last_unknown() else { return Ok(false) };
         let sent = if attempt.code == LOST { attempt.started_at } else { attempt.finished_at };
-        let wait = until(parcel.now, after(sent, self.parsed.settle));
+        // A clock that was ahead then says that it is still to be sent.
+        let wait = until(parcel.now, after(sent, self.parsed.settle)).min(self.parsed.settle);
         if wait.is_zero() { Ok(true) } else { Err(too_early(wait)) }
     }
 

@@ -33,7 +33,7 @@ pub enum Fault {
     ApplyThenStall,
     /// Done, and a 200 with `{}`.
     ApplyThenEmpty,
-    /// The connection is closed, and the work is done when [`Google::apply_late`] says so.
+    /// The connection is closed, and the work is done when [`Google::apply_late`](super::Google::apply_late) says so.
     Late,
     /// 200, but one row fewer was written than was sent, as under a filter.
     LoseRow,
