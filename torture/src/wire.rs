@@ -106,6 +106,8 @@ struct Shared {
     to: Mutex<Option<SocketAddr>>,
     state: watch::Sender<State>,
     trap: Mutex<Option<Trap>>,
+    /// How many connections came while it swallowed.
+    swallows: watch::Sender<u32>,
 }
 
 impl Wire {
@@ -115,7 +117,12 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback has a free port");
         let address = listener.local_addr().expect("a listener has an address");
         let state = watch::Sender::new(State::Whole);
-        let shared = Arc::new(Shared { to: Mutex::new(to), state, trap: Mutex::default() });
+        let shared = Arc::new(Shared {
+            to: Mutex::new(to),
+            state,
+            trap: Mutex::default(),
+            swallows: watch::Sender::default(),
+        });
         let ours = Arc::clone(&shared);
         let task = tokio::spawn(async move {
             let mut open = JoinSet::new();
@@ -196,6 +203,7 @@ async fn carry(client: TcpStream, shared: Arc<Shared>) {
     match (is, to) {
         (State::Cut, _) | (_, None) => reset(&client),
         (State::Swallowing, _) => {
+            shared.swallows.send_modify(|count| *count += 1);
             let _ = state.wait_for(|state| *state != State::Swallowing).await;
             reset(&client);
         }
@@ -350,6 +358,7 @@ mod tests {
         wire.set(State::Swallowing);
         let mut during = TcpStream::connect(wire.address()).await.unwrap();
         during.write_all(b"three").await.unwrap();
+        wire.shared.swallows.subscribe().wait_for(|count| *count == 1).await.unwrap();
         wire.set(State::Whole);
         assert!(during.read(&mut [0; 10]).await.is_err(), "what was swallowed is lost");
         let mut after = TcpStream::connect(wire.address()).await.unwrap();
