@@ -219,8 +219,18 @@ fn port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// A program that ends with the test, however that ends.
+struct Program(std::process::Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// HAProxy with our configuration, before processes on these ports.
-fn proxy(folder: &std::path::Path, ports: &[u16]) -> Option<(std::process::Child, u16)> {
+fn proxy(folder: &std::path::Path, ports: &[u16]) -> Option<(Program, u16)> {
     let haproxy = ["/usr/sbin/haproxy", "/usr/bin/haproxy", "/usr/local/sbin/haproxy"]
         .into_iter()
         .find(|path| std::path::Path::new(path).exists());
@@ -235,7 +245,7 @@ fn proxy(folder: &std::path::Path, ports: &[u16]) -> Option<(std::process::Child
     std::fs::write(&file, text).unwrap();
     let mut command = std::process::Command::new(haproxy?);
     command.args(["-db", "-f"]).arg(file).stdout(std::process::Stdio::null());
-    Some((command.stderr(std::process::Stdio::null()).spawn().unwrap(), front))
+    Some((Program(command.stderr(std::process::Stdio::null()).spawn().unwrap()), front))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -259,7 +269,7 @@ async fn a_rolling_update_drops_no_request_and_loses_no_lead() {
         ];
         replicas.push(Service::start(&variables).await);
     }
-    let Some((mut child, front)) = proxy(folder.path(), &ports) else { return };
+    let Some((child, front)) = proxy(folder.path(), &ports) else { return };
     let address = format!("http://127.0.0.1:{front}/api/submit");
     let client = replicas[0].client().clone();
     soon(async {
@@ -295,8 +305,7 @@ async fn a_rolling_update_drops_no_request_and_loses_no_lead() {
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     };
     let (ids, ()) = soon(async { tokio::join!(join_all(visitors), update) }).await;
-    child.kill().unwrap();
-    child.wait().unwrap();
+    drop(child);
     let ids = ids.concat();
     assert!(ids.len() > 100, "{}", ids.len());
     let taken = soon(hook.until(|calls| calls.len() >= ids.len())).await;
