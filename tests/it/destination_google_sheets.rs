@@ -574,6 +574,29 @@ async fn a_keep_whose_answer_was_lost_is_looked_for_by_every_repeat_and_never_a_
 }
 
 #[tokio::test]
+async fn a_lead_whose_process_died_before_the_store_had_it_is_no_second_row_when_its_visitor_comes_back() {
+    let google = Google::start().await;
+    let mut service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms")]).await;
+    let held = held(&service);
+    let key = [("Idempotency-Key", "k")];
+    assert_eq!(service.submit_with(&ada(), &key).await.0, 200, "the sheet keeps it");
+    service.kill().await;
+    drop(held);
+    let again = service.again().await;
+    let (status, body) = again.submit_with(&ada(), &key).await;
+    assert_eq!(status, 200);
+    let id = body["id"].as_str().unwrap();
+    again.until_state(id, "sheet", "delivered").await;
+    assert_eq!(ids(&google), [id]);
+    soon(async {
+        while !google.records("Leads")[0]["lead_intake_mark"].is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_lead_whose_process_died_before_the_store_had_it_is_imported_from_its_mark() {
     let google = Google::start().await;
     let mut service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms")]).await;

@@ -11,6 +11,7 @@ mod columns;
 mod desk;
 mod fallback;
 mod fault;
+mod kept;
 pub mod settings;
 mod token;
 mod unsure;
@@ -122,7 +123,7 @@ impl Destination for GoogleSheets {
     async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
         let receipt =
             self.send(parcel, columns::cells(parcel.lead, parcel.crm_planned), Errand::default()).await?;
-        if self.unsure.remove(&parcel.lead.id) {
+        if self.unsure.remove(&parcel.lead.id) | self.writer.kept_before.remove(&parcel.lead.id) {
             // The row that was found may be the one that was kept.
             self.unmark(parcel.lead.id);
         }

@@ -18,6 +18,7 @@ use super::budget::Budget;
 use super::columns::{Header, core};
 use super::desk::{Desk, Seat};
 use super::fault::Sent;
+use super::kept::KeptBefore;
 use super::settings::Parsed;
 use crate::delivery::{DeliveryError, Outcome, Receipt};
 use crate::destination::{Commons, Handoff};
@@ -81,6 +82,7 @@ pub(super) struct Writer {
     heads: Budget,
     looks: Budget,
     queue: Mutex<Queue>,
+    pub(super) kept_before: KeptBefore,
     /// Where whoever writes to the tab sits: the running writer, or a mark that is cleared.
     pub(super) desk: Desk<Option<Head>>,
 }
@@ -112,6 +114,7 @@ impl Writer {
             heads: budget("heads", parsed.reads_per_minute / 3),
             looks: budget("looks", parsed.reads_per_minute / 2),
             queue: Mutex::default(),
+            kept_before: KeptBefore::default(),
             desk: Desk::new(commons, desk, None),
         }
     }
@@ -135,7 +138,11 @@ impl Writer {
         while !self.is_idle() {
             // Paced first, so that whoever comes meanwhile joins the group.
             self.writes.take().await;
-            let mut seat = self.desk.sit(|| self.queue().waiting.iter().any(|row| row.errand.keeps)).await;
+            let alone = || {
+                self.kept_before.forget();
+                self.queue().waiting.iter().any(|row| row.errand.keeps)
+            };
+            let mut seat = self.desk.sit(alone).await;
             let group = self.group();
             seat.alone = group.iter().any(|row| row.errand.keeps);
             self.cycle(&mut seat, group).await;
@@ -173,6 +180,11 @@ impl Writer {
             return;
         }
         if let Err(failure) = self.refresh(seat).await {
+            return self.fail(group, &failure, Sent::Nothing);
+        }
+        if !seat.alone
+            && let Err(failure) = self.learn_who_was_kept(seat).await
+        {
             return self.fail(group, &failure, Sent::Nothing);
         }
         let group = self.without_those_that_are_there(&mut seat.kept, group).await;
@@ -248,8 +260,8 @@ impl Writer {
         head: &mut Option<Head>,
         group: Vec<Waiting>,
     ) -> Vec<Waiting> {
-        let (looking, mut rest): (Vec<_>, Vec<_>) =
-            group.into_iter().partition(|waiting| waiting.errand.looks);
+        let looks = |waiting: &Waiting| waiting.errand.looks || self.kept_before.contains(&waiting.lead);
+        let (looking, mut rest): (Vec<_>, Vec<_>) = group.into_iter().partition(looks);
         if looking.is_empty() {
             return rest;
         }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::client::LONGEST_CALL;
 use super::memory::{self, Memory, same};
 use super::{Pipedrive, Trip, bodies, too_early};
 use crate::clock::{Timestamp, after, until};
@@ -47,7 +48,8 @@ impl Pipedrive {
         }
         let unsure = match memory {
             Some(Memory::Unsure { sent, look_after }) => {
-                let wait = until(moment.wall(), look_after);
+                // A clock that was ahead then says that it is still to be sent.
+                let wait = until(moment.wall(), look_after).min(LONGEST_CALL + self.parsed.settle);
                 if !wait.is_zero() {
                     return Err(too_early(wait));
                 }
