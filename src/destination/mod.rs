@@ -89,11 +89,25 @@ pub struct Parcel<'a> {
 }
 
 impl Parcel<'_> {
-    /// The last earlier attempt that may have been done after all.
-    pub fn last_unknown(&self) -> Option<&Attempt> {
-        self.earlier.iter().rev().find(|attempt| attempt.outcome == AttemptOutcome::Unknown)
+    /// When the last earlier attempt that may have been done after all had been sent; `None`: there is none.
+    ///
+    /// A clock that was ahead may have written down a moment that is still to come. Then the moment is the last
+    /// later one that the clock of today knows: it had been sent by then.
+    pub fn unsure_since(&self) -> Option<Timestamp> {
+        let at = self.earlier.iter().rposition(|attempt| attempt.outcome == AttemptOutcome::Unknown)?;
+        let unknown = &self.earlier[at];
+        // The lease of a lost attempt was longer than the quiet period: only its start is known.
+        let sent = if unknown.code == LOST { unknown.started_at } else { unknown.finished_at };
+        if sent <= self.now {
+            return Some(sent);
+        }
+        let later = self.earlier[at + 1..].iter().map(|attempt| attempt.finished_at);
+        Some(later.filter(|moment| *moment <= self.now).max().unwrap_or(self.now))
     }
 }
+
+/// The code of an attempt that a crash took: the store's word.
+const LOST: &str = "lost";
 
 /// The second home of a lead: what a destination must be able to do to keep one while our own store
 /// cannot commit. The whole lead travels as a mark beside the row that people read.

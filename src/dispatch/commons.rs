@@ -53,7 +53,10 @@ impl Shared {
             Ok(Err(error)) => Chain(&error).to_string(),
             Err(_) => "no answer in a second".to_owned(),
         };
-        warn!(error, "the store cannot be asked what other processes do");
+        warn!(
+            error,
+            "the store cannot be asked what other processes do: see /health; what can wait waits for it"
+        );
         *self.down_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + DOWN);
         None
     }

@@ -171,6 +171,36 @@ async fn a_write_that_lands_late_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_ahead_makes_no_look_wait_for_it() {
+    let google = Google::start().await;
+    google.next(On::Appends, Fault::ApplyThenDrop);
+    let service = service(&google, &[("LEAD_INTAKE__DESTINATIONS__SHEET__RETRY", "1h, 1h")]).await;
+    let id = service.accepted(&ada()).await;
+    let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    store.busy_timeout(Duration::from_secs(5)).unwrap();
+    let ahead =
+        "UPDATE attempts SET started_at = started_at + 864000000, finished_at = finished_at + 864000000";
+    soon(async {
+        while store.execute(ahead, []).unwrap() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // The first attempt after that only learns that the clock was ahead.
+    soon(async {
+        while service.delivery(&id, "sheet").await["state"] != "delivered" {
+            let due = "UPDATE deliveries SET due_at = 0 WHERE state = 'pending' AND open_since IS NULL";
+            store.execute(due, []).unwrap();
+        }
+    })
+    .await;
+    let history = service.delivery(&id, "sheet").await["history"].clone();
+    let codes: Vec<_> = history.as_array().unwrap().iter().map(|it| it["code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["connection_lost", "too_early", "ok"]);
+    assert_eq!(ids(&google), [id]);
+}
+
+#[tokio::test]
 async fn others_go_on_while_one_outcome_is_unknown() {
     let google = Google::start().await;
     google.next(On::Appends, Fault::ApplyThenDrop);

@@ -302,7 +302,12 @@ async fn the_calls_that_are_left_set_the_pace() {
     let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
     store.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
     let held = "SELECT count(*) FROM standings WHERE destination = 'hubspot' AND held_until IS NOT NULL";
-    soon(async { while store.query_row(held, [], |row| row.get::<_, u32>(0)).unwrap() == 0 {} }).await;
+    soon(async {
+        while store.query_row(held, [], |row| row.get::<_, u32>(0)).unwrap() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     let second = service.accepted(&ada()).await;
     assert_eq!(service.delivery(&second, "hubspot").await["state"], "pending");
     assert_eq!(crm.calls().len(), 1, "no call is made that HubSpot would refuse");

@@ -431,6 +431,52 @@ async fn nothing_is_taken_for_absent_before_it_can_be_seen() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_ahead_makes_no_look_wait_for_it() {
+    for on in [PERSON, LEAD] {
+        let vendor = pipedrive::start().await;
+        vendor.next(on, Fault::ApplyThenDrop);
+        let mut service = service(&vendor, &[("RETRY", "1h, 1h, 1h, 1h, 1h"), ("TIMEOUT", "2s")]).await;
+        let id = service.accepted(&ada()).await;
+        service.until_logged("attempt failed").await;
+        assert_eq!(service.terminate().await, 0);
+        let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+        let change = |sql: &str| store.execute(sql, []).unwrap();
+        let ahead = "started_at = started_at + 864000000, finished_at = finished_at + 864000000";
+        assert_eq!(change(&format!("UPDATE attempts SET {ahead}")), 1);
+        change("UPDATE deliveries SET due_at = 0 WHERE state = 'pending'");
+        if on == PERSON {
+            // The address is remembered with a moment that is still to come, too.
+            let then = "2126-01-01T00:00:00Z";
+            assert_eq!(change(&format!("UPDATE memory SET value = '{then} {then}'")), 1);
+        }
+        let again = service.again().await;
+        let line = again.until_logged("attempt failed").await;
+        assert_eq!(line["code"], "too_early", "it only learns that the clock was ahead");
+        if on == PERSON {
+            // A call and the settling are waited for, 30 s here; in their place:
+            change("UPDATE deliveries SET due_at = 0 WHERE state = 'pending'");
+            soon(async {
+                let ours = "SELECT count(*) FROM memory WHERE value NOT LIKE '2126%'";
+                while store.query_row(ours, [], |row| row.get::<_, u32>(0)).unwrap() == 0 {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+            let past = "2020-01-01T00:00:00Z";
+            change(&format!("UPDATE memory SET value = '{past} {past}'"));
+        }
+        store.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+        soon(async {
+            while again.delivery(&id, "pipedrive").await["state"] != "delivered" {
+                change("UPDATE deliveries SET due_at = 0 WHERE state = 'pending' AND open_since IS NULL");
+            }
+        })
+        .await;
+        assert_eq!(made(&vendor, "ada@example.com", &id), (1, 1, 1));
+    }
+}
+
+#[tokio::test]
 async fn a_deal_is_known_by_its_field_or_by_person_title_and_time() {
     for fields in [String::new(), format!("{{ {DEAL_TEXT} = 'id' }}")] {
         let vendor = pipedrive::start().await;

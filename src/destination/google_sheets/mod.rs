@@ -31,12 +31,9 @@ use self::unsure::Unsure;
 use self::writer::{Errand, Waiting, Writer};
 use super::{Commons, Destination, Parcel};
 use crate::clock::{after, until};
-use crate::delivery::{Attempt, DeliveryError, Fault, Outcome, Receipt};
+use crate::delivery::{DeliveryError, Fault, Outcome, Receipt};
 use crate::id::{DeliveryId, LeadId};
 pub use settings::{Parsed, Settings};
-
-/// The code of an attempt that a crash took: the store's word.
-const LOST: &str = "lost";
 
 /// A spreadsheet.
 #[derive(Clone)]
@@ -72,7 +69,7 @@ impl GoogleSheets {
 
     /// Hands a row to the writer and waits for its answer.
     async fn send(&self, parcel: Parcel<'_>, cells: Vec<(String, String)>, errand: Errand) -> Outcome {
-        let logged = parcel.last_unknown().map(|attempt| self.too_early(attempt, parcel));
+        let logged = parcel.unsure_since().map(|sent| until(parcel.now, after(sent, self.look_after)));
         let kept = self.unsure.wait(&parcel.lead.id, self.look_after);
         let unsure = logged.max(kept);
         if let Some(wait) = unsure.filter(|wait| !wait.is_zero()) {
@@ -107,14 +104,6 @@ impl GoogleSheets {
 
     fn unknown(&self, code: &str) -> DeliveryError {
         api::Failure::Lost(code.to_owned()).error(Sent::Rows { look_after: self.look_after }, "")
-    }
-
-    /// How long until the sheet can be asked about an earlier attempt.
-    fn too_early(&self, attempt: &Attempt, parcel: Parcel<'_>) -> Duration {
-        // The lease of a lost attempt was longer than this: only its start is known.
-        let sent = if attempt.code == LOST { attempt.started_at } else { attempt.finished_at };
-        // A clock that was ahead then says that it is still to be sent.
-        until(parcel.now, after(sent, self.look_after)).min(self.look_after)
     }
 }
 

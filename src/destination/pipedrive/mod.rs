@@ -34,10 +34,6 @@ use crate::delivery::{DeliveryError, Fault, Receipt};
 use crate::net::Net;
 pub use settings::{Create, Parsed, Settings};
 
-/// The code of an attempt that a crash took: the store's word. Only its start is known, and its lease was
-/// longer than [`Destination::quiet_period`].
-const LOST: &str = "lost";
-
 /// A company's Pipedrive.
 pub struct Pipedrive {
     parsed: Parsed,
@@ -63,10 +59,8 @@ impl Pipedrive {
 
     /// Whether something must be looked for before it is sent, as soon as it can be seen there.
     fn looks(&self, parcel: &Parcel<'_>) -> Result<bool, DeliveryError> {
-        let Some(attempt) = parcel.last_unknown() else { return Ok(false) };
-        let sent = if attempt.code == LOST { attempt.started_at } else { attempt.finished_at };
-        // A clock that was ahead then says that it is still to be sent.
-        let wait = until(parcel.now, after(sent, self.parsed.settle)).min(self.parsed.settle);
+        let Some(sent) = parcel.unsure_since() else { return Ok(false) };
+        let wait = until(parcel.now, after(sent, self.parsed.settle));
         if wait.is_zero() { Ok(true) } else { Err(too_early(wait)) }
     }
 

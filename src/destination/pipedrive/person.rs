@@ -9,7 +9,7 @@ use super::client::LONGEST_CALL;
 use super::memory::{self, Memory, same};
 use super::{Pipedrive, Trip, bodies, too_early};
 use crate::clock::{Timestamp, after, until};
-use crate::delivery::{DeliveryError, Fault};
+use crate::delivery::{DeliveryError, Fault, LONGEST_WAIT};
 
 /// The step's name.
 pub(super) const STEP: &str = "person";
@@ -26,7 +26,7 @@ impl Pipedrive {
         let Some(_turn) = self.turns.take(key.clone(), moment.deadline).await else {
             return Err(DeliveryError::transient(
                 "same_address",
-                "Another lead of the same address was being delivered the whole time. It is tried again.",
+                "Another lead of the same address was being delivered the whole time, or our own store could not say whether one was. It is tried again.",
             ));
         };
         let memory = parcel.notebook.recall(&key).await?.as_deref().and_then(Memory::parse);
@@ -48,8 +48,15 @@ impl Pipedrive {
         }
         let unsure = match memory {
             Some(Memory::Unsure { sent, look_after }) => {
-                // A clock that was ahead then says that it is still to be sent.
-                let wait = until(moment.wall(), look_after).min(LONGEST_CALL + self.parsed.settle);
+                let (now, longest) = (moment.wall(), LONGEST_CALL + self.parsed.settle);
+                let wait = until(now, look_after);
+                if wait > longest {
+                    // A clock that was ahead wrote it down. How long ago that was nobody knows.
+                    let sent = now.checked_sub(LONGEST_WAIT).unwrap_or(now);
+                    let unsure = Memory::Unsure { sent, look_after: after(now, longest) };
+                    parcel.notebook.remember(&key, &unsure.to_string()).await?;
+                    return Err(too_early(longest));
+                }
                 if !wait.is_zero() {
                     return Err(too_early(wait));
                 }

@@ -201,7 +201,7 @@ impl Store for Postgres {
     }
 
     async fn probe_now(&self, destination: &DestinationName) -> Result<(), StoreError> {
-        within(SHORT, share::probe_now(&self.pool, &[destination.as_str()], self.now())).await
+        within(SHORT, share::probe_now_alone(&self.pool, destination.as_str(), self.now())).await
     }
 
     async fn take_turn(&self, turn: &Turn, length: Duration) -> Result<bool, StoreError> {

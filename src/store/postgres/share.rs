@@ -101,14 +101,25 @@ pub(super) async fn signal_alone(
 
 /// A person has done something about it: the next probe is due, and the rests begin anew.
 pub(super) async fn probe_now(
-    pool: &Pool,
+    within: &Transaction<'_>,
     destinations: &[&str],
     now: Option<i64>,
 ) -> Result<(), StoreError> {
     let sql = "UPDATE standings
         SET probe_at = coalesce($2, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint), probes = 0
         WHERE destination = ANY($1) AND parked_at IS NOT NULL";
-    change(pool, sql, &[(&destinations, Type::TEXT_ARRAY), (&now, Type::INT8)]).await.map(drop)
+    within.execute(sql, &[(&destinations, Type::TEXT_ARRAY), (&now, Type::INT8)]).await.map(drop)
+}
+
+/// The same, alone in its transaction.
+pub(super) async fn probe_now_alone(
+    pool: &Pool,
+    destination: &str,
+    now: Option<i64>,
+) -> Result<(), StoreError> {
+    let alone = pool.begin(Purpose::Write).await?;
+    probe_now(&alone, &[destination], now).await?;
+    alone.commit().await
 }
 
 /// Takes the turn, or lengthens it. `false`: another process has it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use super::pool::{Pool, Purpose, Value};
+use super::pool::{Pool, Purpose, Transaction, Value};
 use super::{from_json, get, millis, share, story, text, to_json};
 use crate::clock::Timestamp;
 use crate::id::{DeliveryId, DestinationName, LeadId};
@@ -104,9 +104,11 @@ pub(super) async fn replay(
             budget_used = 0
         FROM unnest($1, $2) AS g (id, destination) JOIN leads l ON l.id = g.id
         WHERE d.lead = l.seq AND d.destination = g.destination AND d.state = 'dead'";
-    let replayed = change_and_tell(pool, deliveries, sql, &[(&now, Type::INT8)]).await?;
+    let change = pool.begin(Purpose::Write).await?;
+    let replayed = change_and_tell(&change, deliveries, sql, &[(&now, Type::INT8)]).await?;
     let names: Vec<&str> = deliveries.iter().map(|delivery| delivery.destination.as_str()).collect();
-    share::probe_now(pool, &names, now).await?;
+    share::probe_now(&change, &names, now).await?;
+    change.commit().await?;
     Ok(replayed)
 }
 
@@ -114,12 +116,15 @@ pub(super) async fn cancel(pool: &Pool, deliveries: &[DeliveryId]) -> Result<u64
     let sql = "UPDATE deliveries d SET state = 'cancelled', due_at = NULL, open_since = NULL
         FROM unnest($1, $2) AS g (id, destination) JOIN leads l ON l.id = g.id
         WHERE d.lead = l.seq AND d.destination = g.destination AND d.state IN ('pending', 'dead', 'withheld')";
-    change_and_tell(pool, deliveries, sql, &[]).await
+    let change = pool.begin(Purpose::Write).await?;
+    let cancelled = change_and_tell(&change, deliveries, sql, &[]).await?;
+    change.commit().await?;
+    Ok(cancelled)
 }
 
 /// Changes these deliveries by one statement, whose first values they are, and adds to their stories.
 async fn change_and_tell(
-    pool: &Pool,
+    change: &Transaction<'_>,
     deliveries: &[DeliveryId],
     sql: &str,
     more: &[Value<'_>],
@@ -129,11 +134,9 @@ async fn change_and_tell(
     let destinations: Vec<&str> = deliveries.iter().map(|delivery| delivery.destination.as_str()).collect();
     let mut values: Vec<Value<'_>> = vec![(&leads, Type::TEXT_ARRAY), (&destinations, Type::TEXT_ARRAY)];
     values.extend_from_slice(more);
-    let change = pool.begin(Purpose::Write).await?;
     let changed = change.execute(sql, &values).await?;
-    story::lock(&change, &leads).await?;
-    story::deliveries_changed(&change, &leads, &destinations).await?;
-    change.commit().await?;
+    story::lock(change, &leads).await?;
+    story::deliveries_changed(change, &leads, &destinations).await?;
     Ok(changed)
 }
 
