@@ -204,7 +204,10 @@ impl Lane {
             let ahead = self.ahead.load(Ordering::Relaxed);
             let nap = match room {
                 Ok(room) if room + ahead <= self.waiting.load(Ordering::Relaxed) => POLL,
-                room => match self.claim_and_start(room.unwrap_or(0), if room.is_ok() { ahead } else { 0 }).await {
+                room => match self
+                    .claim_and_start(room.unwrap_or(0), if room.is_ok() { ahead } else { 0 })
+                    .await
+                {
                     Ok(next) => {
                         store_failed = false;
                         let Some(nap) = next else { continue };
@@ -238,7 +241,8 @@ impl Lane {
         let lease = self.lease();
         let (ended, waiting) = (self.ended.load(Ordering::Relaxed), self.waiting.load(Ordering::Relaxed));
         let limit = (room + ahead).saturating_sub(waiting).min(CLAIM_BATCH);
-        let request = ClaimRequest { destination: self.name.clone(), limit, lease, rest: self.settings.probe };
+        let request =
+            ClaimRequest { destination: self.name.clone(), limit, lease, rest: self.settings.probe };
         let Claimed { claims, standing } = self.around.store.claim_due(request).await?;
         self.gate().sync(&standing, Instant::now());
         let meanwhile = self.ended.load(Ordering::Relaxed).wrapping_sub(ended);
