@@ -9,9 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::GoogleSheets;
-use super::api::{Failure, Tab};
+use super::api::Tab;
 use super::columns::{Header, cut};
 use super::desk::Seat;
+use super::failure::Failure;
 use super::fault::Sent;
 use crate::delivery::DeliveryError;
 use crate::destination::{Board, Failing, Wish};

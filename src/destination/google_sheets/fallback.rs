@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use tracing::warn;
 
-use super::api::Failure;
+use super::failure::Failure;
 use super::fault::Sent;
 use super::{Errand, GoogleSheets, columns};
 use crate::delivery::{DeliveryError, Fault, Receipt};
