@@ -14,6 +14,7 @@ mod fault;
 mod kept;
 pub mod settings;
 mod token;
+mod twins;
 mod unsure;
 mod writer;
 

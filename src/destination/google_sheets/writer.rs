@@ -158,20 +158,27 @@ impl Writer {
     }
 
     /// As many rows as fit into one append. One that was withdrawn, or whose time is over, is left out:
-    /// its caller has spoken for it.
+    /// its caller has spoken for it. A second row of the same lead, which a visitor who clicked twice while the store
+    /// went away can bring, waits, and looks for the first.
     fn group(&self) -> Vec<Waiting> {
         let mut queue = self.queue();
-        let (mut group, mut size) = (Vec::new(), 0);
+        let (mut group, mut again, mut size) = (Vec::new(), Vec::new(), 0);
+        let mut leads = HashSet::new();
         while let Some(next) = queue.waiting.front() {
             size += next.size();
             if !group.is_empty() && size > self.append_size {
                 break;
             }
-            let Some(next) = queue.waiting.pop_front() else { break };
-            if next.deadline > Instant::now() && next.handoff.take() {
+            let Some(mut next) = queue.waiting.pop_front() else { break };
+            if leads.contains(&next.lead) {
+                next.errand.looks = true;
+                again.push(next);
+            } else if next.deadline > Instant::now() && next.handoff.take() {
+                leads.insert(next.lead);
                 group.push(next);
             }
         }
+        again.into_iter().rev().for_each(|waiting| queue.waiting.push_front(waiting));
         group
     }
 
@@ -187,7 +194,7 @@ impl Writer {
         {
             return self.fail(group, &failure, Sent::Nothing);
         }
-        let group = self.without_those_that_are_there(&mut seat.kept, group).await;
+        let group = self.without_those_that_are_there(seat, group).await;
         if group.is_empty() {
             return;
         }
@@ -255,12 +262,14 @@ impl Writer {
     }
 
     /// Answers for the rows that are in the sheet already. One read tells for all of them.
-    async fn without_those_that_are_there(
-        &self,
-        head: &mut Option<Head>,
-        group: Vec<Waiting>,
-    ) -> Vec<Waiting> {
-        let looks = |waiting: &Waiting| waiting.errand.looks || self.kept_before.contains(&waiting.lead);
+    async fn without_those_that_are_there(&self, seat: &mut AtDesk<'_>, group: Vec<Waiting>) -> Vec<Waiting> {
+        // Who writes alone has not read the marks: any lead may have been kept before.
+        let (alone, head) = (seat.alone, &mut *seat.kept);
+        let looks = |waiting: &Waiting| {
+            waiting.errand.looks
+                || alone && waiting.lead.is_of_key()
+                || self.kept_before.contains(&waiting.lead)
+        };
         let (looking, mut rest): (Vec<_>, Vec<_>) = group.into_iter().partition(looks);
         if looking.is_empty() {
             return rest;
@@ -394,12 +403,16 @@ impl Writer {
         seat: &mut AtDesk<'_>,
         column: &str,
     ) -> Result<Option<(Tab, usize, usize)>, Failure> {
-        *seat.kept = None;
-        self.heads.take().await;
-        let title = self.title.clone();
-        let Some((tab, header)) = self.api.head(&title).await? else { return Ok(None) };
+        let Some((tab, header)) = self.head_anew(seat).await? else { return Ok(None) };
         let id = header.id().map_err(|why| Failure::NoAccess(why.to_owned()))?;
         Ok(header.position(column).map(|place| (tab, id, place)))
+    }
+
+    /// The tab and its header, read anew.
+    pub(super) async fn head_anew(&self, seat: &mut AtDesk<'_>) -> Result<Option<(Tab, Header)>, Failure> {
+        *seat.kept = None;
+        self.heads.take().await;
+        self.api.head(&self.title).await
     }
 
     /// One read's worth of the budget for looking.
