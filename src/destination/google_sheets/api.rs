@@ -5,8 +5,9 @@ use std::time::Duration;
 use google_sheets4::Sheets;
 use google_sheets4::api::{
     AddSheetRequest, AppendDimensionRequest, BatchUpdateSpreadsheetRequest, BatchUpdateValuesRequest,
-    CellData, ExtendedValue, GridCoordinate, GridProperties, Request, RowData, Scope, Sheet, SheetProperties,
-    UpdateCellsRequest, UpdateSheetPropertiesRequest, ValueRange,
+    CellData, DeleteDuplicatesRequest, DimensionRange, ExtendedValue, GridCoordinate, GridProperties,
+    GridRange, Request, RowData, Scope, Sheet, SheetProperties, UpdateCellsRequest,
+    UpdateSheetPropertiesRequest, ValueRange,
 };
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -257,6 +258,27 @@ impl Api {
             return Err(Failure::misplaced());
         }
         Ok(Appended { range, rows })
+    }
+
+    /// Removes every row from `row` (from 1) on that says the same as one above it in all columns but these. Google
+    /// compares and removes in one step, so whatever people sort meanwhile, no other row can go.
+    pub(super) async fn remove_repeats(&self, tab: &Tab, row: usize, but: &[usize]) -> Result<(), Failure> {
+        let number = |it: usize| i32::try_from(it).ok();
+        let compared = (0..tab.columns).filter(|column| !but.contains(column)).map(|column| DimensionRange {
+            dimension: Some("COLUMNS".to_owned()),
+            sheet_id: Some(tab.sheet_id),
+            start_index: number(column),
+            end_index: number(column + 1),
+        });
+        let remove = DeleteDuplicatesRequest {
+            comparison_columns: Some(compared.collect()),
+            range: Some(GridRange {
+                sheet_id: Some(tab.sheet_id),
+                start_row_index: number(row.saturating_sub(1)),
+                ..GridRange::default()
+            }),
+        };
+        self.update(vec![Request { delete_duplicates: Some(remove), ..Request::default() }]).await
     }
 
     /// Whole columns below the header, each as texts from the second row on.

@@ -121,11 +121,15 @@ impl Writer {
         seat: &mut AtDesk<'_>,
         column: &str,
     ) -> Result<Option<(Tab, usize, usize)>, Failure> {
-        *seat.kept = None;
-        self.heads.take().await;
-        let title = self.title.clone();
-        let Some((tab, header)) = self.api.head(&title).await? else { return Ok(None) };
+        let Some((tab, header)) = self.head_anew(seat).await? else { return Ok(None) };
         let id = header.id().map_err(|why| Failure::NoAccess(why.to_owned()))?;
         Ok(header.position(column).map(|place| (tab, id, place)))
+    }
+
+    /// The tab and its header, read anew.
+    pub(super) async fn head_anew(&self, seat: &mut AtDesk<'_>) -> Result<Option<(Tab, Header)>, Failure> {
+        *seat.kept = None;
+        self.heads.take().await;
+        self.api.head(&self.title).await
     }
 }

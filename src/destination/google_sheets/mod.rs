@@ -18,6 +18,7 @@ mod kept;
 mod queue;
 pub mod settings;
 mod token;
+mod twins;
 mod unsure;
 mod writer;
 

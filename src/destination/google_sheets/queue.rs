@@ -1,7 +1,7 @@
 //! The rows that wait for the writer, and whether it is at work: it runs while there are any, so that nothing has to
 //! stop it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -78,20 +78,27 @@ impl Queue {
     }
 
     /// As many rows as fit into one append of `most` bytes. One that was withdrawn, or whose time is over, is left
-    /// out: its caller has spoken for it.
+    /// out: its caller has spoken for it. A second row of the same lead, which a visitor who clicked twice while the
+    /// store went away can bring, waits, and looks for the first.
     pub(super) fn group(&self, most: usize) -> Vec<Waiting> {
         let mut line = self.line();
-        let (mut group, mut size) = (Vec::new(), 0);
+        let (mut group, mut again, mut size) = (Vec::new(), Vec::new(), 0);
+        let mut leads = HashSet::new();
         while let Some(next) = line.waiting.front() {
             size += next.size();
             if !group.is_empty() && size > most {
                 break;
             }
-            let Some(next) = line.waiting.pop_front() else { break };
-            if next.deadline > Instant::now() && next.handoff.take() {
+            let Some(mut next) = line.waiting.pop_front() else { break };
+            if leads.contains(&next.lead) {
+                next.errand.looks = true;
+                again.push(next);
+            } else if next.deadline > Instant::now() && next.handoff.take() {
+                leads.insert(next.lead);
                 group.push(next);
             }
         }
+        again.into_iter().rev().for_each(|waiting| line.waiting.push_front(waiting));
         group
     }
 

@@ -99,7 +99,7 @@ impl Writer {
         {
             return self.fail(group, &failure, Sent::Nothing);
         }
-        let group = self.without_those_that_are_there(&mut seat.kept, group).await;
+        let group = self.without_those_that_are_there(seat, group).await;
         if group.is_empty() {
             return;
         }
@@ -112,12 +112,14 @@ impl Writer {
     }
 
     /// Answers for the rows that are in the sheet already. One read tells for all of them.
-    async fn without_those_that_are_there(
-        &self,
-        head: &mut Option<Head>,
-        group: Vec<Waiting>,
-    ) -> Vec<Waiting> {
-        let looks = |waiting: &Waiting| waiting.errand.looks || self.kept_before.contains(&waiting.lead);
+    async fn without_those_that_are_there(&self, seat: &mut AtDesk<'_>, group: Vec<Waiting>) -> Vec<Waiting> {
+        // Who writes alone has not read the marks: any lead may have been kept before.
+        let (alone, head) = (seat.alone, &mut *seat.kept);
+        let looks = |waiting: &Waiting| {
+            waiting.errand.looks
+                || alone && waiting.lead.is_of_key()
+                || self.kept_before.contains(&waiting.lead)
+        };
         let (looking, mut rest): (Vec<_>, Vec<_>) = group.into_iter().partition(looks);
         if looking.is_empty() {
             return rest;
