@@ -121,8 +121,10 @@ fn settings<S>(vendor: &Vendor<S>, address: &str, way: Way) -> Vec<(String, Stri
     for (key, value) in [("RETRY", "4m, 4m, 4m"), ("PROBE", "1h"), ("TIMEOUT", timeout)] {
         settings.push((format!("{prefix}{key}"), value.to_owned()));
     }
-    for key in ["COMMAND_TIMEOUT", "FINAL_TIMEOUT"] {
-        settings.push((format!("LEAD_INTAKE__MAIL__{key}"), timeout.to_owned()));
+    if settings.iter().any(|(name, _)| name.starts_with("LEAD_INTAKE__MAIL__")) {
+        for key in ["COMMAND_TIMEOUT", "FINAL_TIMEOUT"] {
+            settings.push((format!("LEAD_INTAKE__MAIL__{key}"), timeout.to_owned()));
+        }
     }
     let deadline = if hangs && vendor.is_inline { "300ms" } else { "50s" };
     settings.push(("LEAD_INTAKE__INTAKE__DEADLINE".to_owned(), deadline.to_owned()));
@@ -154,7 +156,8 @@ fn fall_due(store: &Connection) {
     store
         .execute_batch(
             "UPDATE deliveries SET due_at = 0 WHERE state = 'pending';
-             UPDATE standings SET held_until = NULL;",
+             UPDATE standings SET held_until = NULL;
+             DELETE FROM paces;",
         )
         .unwrap();
 }
