@@ -21,6 +21,8 @@ use tokio::time::timeout;
 use super::columns::Header;
 use super::settings::Parsed;
 use super::token::{NoToken, Tokens};
+use crate::clock::Clock;
+use crate::net::retry_after;
 
 /// How long a read may take.
 const READ: Duration = Duration::from_secs(15);
@@ -58,6 +60,8 @@ pub(super) enum Failure {
     },
     /// The token endpoint refuses us.
     NoAccess(String),
+    /// The tab's header cannot be written under: a person has to put it right.
+    BadHeader(&'static str),
     /// Another process writes the sheet by now; nothing was sent.
     Overtaken,
 }
@@ -372,9 +376,7 @@ struct Heard {
 impl Delegate for Heard {
     fn http_failure(&mut self, response: &Response, _: Option<&Value>) -> Retry {
         self.status = Some(response.status().as_u16());
-        let seconds =
-            response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        self.retry_after = seconds.map(Duration::from_secs);
+        self.retry_after = retry_after(response.headers(), Clock::system().now());
         Retry::Abort
     }
 }

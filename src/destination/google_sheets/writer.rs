@@ -250,7 +250,7 @@ impl Writer {
         let place = known.header.id();
         place.map_err(|why| {
             *head = None;
-            Failure::NoAccess(why.to_owned())
+            Failure::BadHeader(why)
         })
     }
 
@@ -398,7 +398,7 @@ impl Writer {
         self.heads.take().await;
         let title = self.title.clone();
         let Some((tab, header)) = self.api.head(&title).await? else { return Ok(None) };
-        let id = header.id().map_err(|why| Failure::NoAccess(why.to_owned()))?;
+        let id = header.id().map_err(Failure::BadHeader)?;
         Ok(header.position(column).map(|place| (tab, id, place)))
     }
 

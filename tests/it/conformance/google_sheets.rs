@@ -93,6 +93,7 @@ pub(super) fn cases() -> Vec<Case<Google>> {
         any("404: the spreadsheet was deleted", Fault::Status(404)),
         append("429: the quota of a minute is used up", Fault::Quota),
         append("429 with `Retry-After: 7200`", Fault::QuotaFor(7_200)),
+        append("429 with a `Retry-After` of ages", Fault::QuotaFor(u64::MAX)),
         append("500", Fault::Status(500)),
         append("500 after the row is written", Fault::ApplyThenStatus(500)),
         append("502 with a page of HTML", Fault::Html(502)),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stand_ins::api::{Fault, Reply};
 use stand_ins::hubspot::{self, HubSpot};
 
-use super::vendor::{Case, Has, Vendor, pairs};
+use super::vendor::{AGES, Case, Has, Vendor, pairs};
 
 pub(super) async fn start() -> Vendor<HubSpot> {
     let crm = Arc::new(hubspot::start().await);
@@ -68,6 +68,7 @@ pub(super) fn cases() -> Vec<Case<HubSpot>> {
         "errors": [{"context": {"requiredGranularScopes": ["crm.objects.contacts.write"]}}]});
     let limited = |policy: &str| Fault::Answer(hubspot::limited(policy));
     let with = |reply: Reply| Fault::Answer(reply.with("retry-after", "7200"));
+    let for_ages = |reply: Reply| Fault::Answer(reply.with("retry-after", AGES));
     vec![
         Case::refused(),
         met("The connection breaks before the contact is made", Fault::Drop),
@@ -100,10 +101,12 @@ pub(super) fn cases() -> Vec<Case<HubSpot>> {
         met("429: ten seconds' calls are used up", limited("TEN_SECONDLY_ROLLING")),
         met("429: the day's calls are used up", limited("DAILY")),
         met("429 with `Retry-After: 7200`", with(hubspot::limited("TEN_SECONDLY_ROLLING"))),
+        met("429 with a `Retry-After` of ages", for_ages(hubspot::limited("TEN_SECONDLY_ROLLING"))),
         met("477: the account moves to another data centre", with(Reply::new(477, Value::Null))),
         met("500", error(500, "INTERNAL_ERROR", "internal error")),
         met("502 with a page of HTML, after the contact is made", Fault::ApplyThenAnswer(Reply::html(502))),
         met("503 with `Retry-After: 7200`", with(Reply::html(503))),
+        met("503 with a `Retry-After` of ages", for_ages(Reply::html(503))),
         met("524 with a page of HTML", Fault::html(524)),
     ]
 }

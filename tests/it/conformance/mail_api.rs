@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use stand_ins::mail_api::{Fault, MailApi, Reply, Vendor as Api};
 
-use super::vendor::{Case, Has, Vendor, pairs};
+use super::vendor::{AGES, Case, Has, Vendor, pairs};
 
 pub(super) async fn start(api: Api) -> Vendor<MailApi> {
     let server = Arc::new(MailApi::start().await);
@@ -68,6 +68,7 @@ fn everywhere() -> Vec<Case<MailApi>> {
         says("403 with a page of HTML", Reply::page(403)),
         says("502 with a page of HTML", Reply::page(502)),
         says("503 with `Retry-After: 7200`", Reply::page(503).with("retry-after", "7200")),
+        says("503 with a `Retry-After` of ages", Reply::page(503).with("retry-after", AGES)),
     ]
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use stand_ins::api::{Api, Fault, Reply};
 use stand_ins::pipedrive::{self, Pipedrive, refuse, refuse_with};
 
-use super::vendor::{Case, Has, Vendor, pairs};
+use super::vendor::{AGES, Case, Has, Vendor, pairs};
 
 type Crm = Api<Pipedrive>;
 
@@ -91,6 +91,7 @@ pub(super) fn cases() -> Vec<Case<Crm>> {
         on(LEAD, "429, without a word of when", pipedrive::too_many(&[])),
         on(LEAD, "429 with `x-ratelimit-reset: 2`", pipedrive::too_many(&[("x-ratelimit-reset", "2")])),
         on(LEAD, "429 with `Retry-After: 7200`", pipedrive::too_many(&[("retry-after", "7200")])),
+        on(LEAD, "429 with a `Retry-After` of ages", pipedrive::too_many(&[("retry-after", AGES)])),
         on(LEAD, "500", Fault::Answer(broken.clone())),
         on(LEAD, "500 after the lead is made", Fault::ApplyThenAnswer(broken)),
         on(LEAD, "502 with a page of HTML", Fault::html(502)),

@@ -59,7 +59,7 @@ impl Row {
     fn end(&self) -> String {
         let note = self.note.as_ref().map(|note| format!("<br>*{}*", quoted(note))).unwrap_or_default();
         let end = match (self.first.state.as_str(), self.attempts) {
-            ("delivered", _) => "–".to_owned(),
+            ("delivered", _) => return "–".to_owned(),
             ("dead", number) => format!("replayed: delivered by attempt {number}"),
             (_, number) => format!("delivered by attempt {number}"),
         };

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+/// A `Retry-After` that nobody means, in seconds: more than any clock can count.
+pub(super) const AGES: &str = "18446744073709551615";
+
 /// A destination, set up against its vendor's stand-in.
 pub(super) struct Vendor<S> {
     /// The destination's name.

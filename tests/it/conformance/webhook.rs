@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use stand_ins::hook::{Fault, Hook};
 
-use super::vendor::{Case, Has, Vendor, pairs};
+use super::vendor::{AGES, Case, Has, Vendor, pairs};
 
 const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -78,6 +78,7 @@ pub(super) fn anywhere() -> Vec<Case<Hook>> {
         met("422 with field errors", says(422, r#"{"errors":{"budget":["is missing"]}}"#)),
         met("429", Fault::status(429)),
         met("429 with `Retry-After: 7200`", Fault::retry_after(429, "7200")),
+        met("429 with a `Retry-After` of ages", Fault::retry_after(429, AGES)),
         met("500", Fault::status(500)),
         met("500 after the lead is taken", Fault::TakeThenAnswer(500)),
         met("502 with a page of HTML", says(502, page)),
