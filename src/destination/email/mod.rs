@@ -5,6 +5,7 @@
 //! APIs have is said in `api`.
 
 mod api;
+mod fault;
 mod loops;
 mod lost;
 mod message;
@@ -20,11 +21,10 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use self::loops::Share;
-use self::lost::{Repeat, SETTLE};
+use self::lost::Repeat;
 use self::message::{Letter, Sending};
 use self::server::Server;
 use self::settings::Way;
-use self::transport::{Class, Failure, Stage};
 use super::commons::Ours;
 use super::{Destination, Parcel};
 use crate::clock::Clock;
@@ -126,7 +126,7 @@ async fn by_smtp(
     }
     let taken = transport::send(mail, server, &letter.to, &bytes, sending.deadline)
         .await
-        .map_err(|failure| error(&failure))?;
+        .map_err(|failure| fault::error(&failure))?;
     let refused: Vec<_> =
         taken.refused.iter().map(|(address, failure)| format!("{address}: {}", failure.text)).collect();
     let note = (!refused.is_empty()).then(|| format!("Refused for {}", refused.join("; ")));
@@ -160,45 +160,10 @@ impl Destination for Email {
         match &self.parsed.mail.way {
             Way::Smtp(server) => {
                 let session = transport::open(server, deadline).await;
-                transport::goodbye(session.map_err(|failure| error(&failure))?).await;
+                transport::goodbye(session.map_err(|failure| fault::error(&failure))?).await;
                 Ok(())
             }
             Way::Api(api) => api.check(&self.net, Clock::system().now(), deadline).await,
-        }
-    }
-}
-
-fn error(failure: &Failure) -> DeliveryError {
-    let Failure { stage, class, code, text } = failure;
-    let word = stage.word();
-    let code = code.map_or_else(|| format!("smtp_{word}"), |code| format!("smtp_{word}_{code}"));
-    let said = format!("It said: {text}");
-    match class {
-        Class::Transient => DeliveryError::transient(
-            code,
-            format!("The mail server did not take it yet; it is tried again. {said}"),
-        ),
-        Class::Rejected => {
-            DeliveryError::rejected(code, format!("The mail server refuses this mail. {said}"))
-        }
-        Class::Blocked => {
-            let what = match stage {
-                Stage::Auth => "The mail server refuses the login. Check user and password in SMTP_URL.",
-                Stage::Sender => "The mail server does not let us send from this address. Check EMAIL_FROM.",
-                Stage::StartTls => {
-                    "The mail server offers no STARTTLS, and mail is not sent without TLS. Use smtps://, or check the port."
-                }
-                _ => "The mail server refuses us. Check SMTP_URL.",
-            };
-            DeliveryError::blocked(code, format!("{what} {said}"))
-        }
-        Class::Unknown => {
-            let fault = Fault::Unknown { look_after: SETTLE };
-            DeliveryError::new(
-                fault,
-                code,
-                "The whole mail was sent and the answer lost; it may have arrived.",
-            )
         }
     }
 }

@@ -161,7 +161,7 @@ impl GoogleSheets {
     async fn list(&self, failing: &[Failing]) -> Result<(), Failure> {
         let mut seat = self.board.sit(|| false).await;
         let Some((tab, header)) = self.failures(true).await? else { return Ok(()) };
-        let id = header.id().map_err(|why| Failure::NoAccess(why.to_owned()))?;
+        let id = header.id().map_err(Failure::BadHeader)?;
         // Everything but the payload, which never changes, and what people write.
         let told: Vec<_> = COLUMNS[1..9].iter().filter_map(|name| header.position(name)).collect();
         let cells = |it: &Failing| cells(it);

@@ -6,6 +6,8 @@ use google_sheets4::common::{self, Delegate, Response, Retry};
 use serde_json::Value;
 
 use super::token::NoToken;
+use crate::clock::Clock;
+use crate::net::retry_after;
 
 /// Rows went elsewhere, or nowhere.
 const MISPLACED: &str = "misplaced";
@@ -28,6 +30,8 @@ pub(super) enum Failure {
     },
     /// The token endpoint refuses us.
     NoAccess(String),
+    /// The tab's header cannot be written under: a person has to put it right.
+    BadHeader(&'static str),
     /// Another process writes the sheet by now; nothing was sent.
     Overtaken,
 }
@@ -42,9 +46,7 @@ pub(super) struct Heard {
 impl Delegate for Heard {
     fn http_failure(&mut self, response: &Response, _: Option<&Value>) -> Retry {
         self.status = Some(response.status().as_u16());
-        let seconds =
-            response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        self.retry_after = seconds.map(Duration::from_secs);
+        self.retry_after = retry_after(response.headers(), Clock::system().now());
         Retry::Abort
     }
 }

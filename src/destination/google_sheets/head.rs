@@ -82,7 +82,7 @@ impl Writer {
         let place = known.header.id();
         place.map_err(|why| {
             *head = None;
-            Failure::NoAccess(why.to_owned())
+            Failure::BadHeader(why)
         })
     }
 
@@ -122,7 +122,7 @@ impl Writer {
         column: &str,
     ) -> Result<Option<(Tab, usize, usize)>, Failure> {
         let Some((tab, header)) = self.head_anew(seat).await? else { return Ok(None) };
-        let id = header.id().map_err(|why| Failure::NoAccess(why.to_owned()))?;
+        let id = header.id().map_err(Failure::BadHeader)?;
         Ok(header.position(column).map(|place| (tab, id, place)))
     }
 

@@ -132,7 +132,7 @@ impl Destination for GoogleSheets {
             let known = tabs.iter().any(|tab| tab.title == self.writer.title);
             let head = if known { self.writer.api.head(&self.writer.title).await? } else { None };
             if let Some((_, header)) = head.filter(|(_, header)| !header.is_empty()) {
-                header.id().map_err(|why| failure::Failure::NoAccess(why.to_owned()))?;
+                header.id().map_err(failure::Failure::BadHeader)?;
             }
             match tabs.first() {
                 Some(tab) => self.writer.api.touch(tab).await,

@@ -219,7 +219,14 @@ impl Service {
 
     /// The same configuration on the same folder, once more.
     pub(crate) async fn again(&self) -> Self {
-        Self::start_in(Arc::clone(&self.folder), self.variables.clone()).await
+        self.again_with(&[]).await
+    }
+
+    /// The same, with these variables changed.
+    pub(crate) async fn again_with(&self, changed: &[(&str, &str)]) -> Self {
+        let mut variables = self.variables.clone();
+        variables.extend(changed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        Self::start_in(Arc::clone(&self.folder), variables).await
     }
 }
 
