@@ -158,13 +158,13 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> Tally {
         engine: options.engine,
         replicas: options.replicas,
         clock: clockwork.is_some(),
-        disk: options.engine == Engine::Sqlite && can_mount(),
+        disk: options.engine == Engine::Sqlite && can_fill(),
     };
     if !means.clock {
         tell("THE CLOCK IS NOT MOVED: there is no C compiler (cc)");
     }
     if options.engine == Engine::Sqlite && !means.disk {
-        tell("NO DISK IS FILLED: that needs the right to mount a tmpfs (root)");
+        tell("NO DISK IS FILLED: that needs the right to mount a tmpfs (root), or `prlimit`");
     }
     let mut plans = plans(options, means).into_iter();
     let (mut playing, mut servers, mut tally) = (JoinSet::new(), Vec::new(), Tally::default());
@@ -208,8 +208,8 @@ fn plans(options: &Options, means: Means) -> Vec<Plan> {
     }
 }
 
-fn can_mount() -> bool {
-    tempfile::tempdir().is_ok_and(|folder| Disk::mount(&folder.path().join("disk")).is_some())
+fn can_fill() -> bool {
+    tempfile::tempdir().is_ok_and(|folder| Disk::of(&folder.path().join("disk")).is_some())
 }
 
 fn line(ended: &Ended) -> String {
