@@ -156,6 +156,31 @@ async fn leads_of_one_address_at_three_processes_are_one_person_in_pipedrive() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_gets_one_confirmation_a_day_from_three_processes_together() {
+    if !is_here() {
+        return;
+    }
+    let smtp = Smtp::start(Mode::Plain).await;
+    let url = smtp.url();
+    let replicas = three(&[
+        ("SMTP_URL", &url),
+        ("EMAIL_FROM", "hello@example.com"),
+        ("EMAIL_NOTIFY_TO", "sales@example.com"),
+    ])
+    .await;
+    let lead = named("grace");
+    let ids = join_all(replicas.iter().map(|replica| replica.accepted(&lead))).await;
+    let mut states = Vec::new();
+    for id in &ids {
+        let settled = replicas[0].until_delivery(id, "confirmation", |it| it["state"] != "pending").await;
+        states.push(settled["state"].as_str().unwrap().to_owned());
+    }
+    states.sort();
+    assert_eq!(states, ["cancelled", "cancelled", "delivered"]);
+    assert_eq!(smtp.mails().iter().filter(|mail| mail.recipients == ["grace@example.com"]).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_process_was_at_is_taken_over_by_another() {
     if !is_here() {
         return;

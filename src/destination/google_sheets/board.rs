@@ -9,9 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::GoogleSheets;
-use super::api::{Failure, Tab};
+use super::api::Tab;
 use super::columns::{Header, SYNCED, cut, yes};
 use super::desk::Seat;
+use super::failure::Failure;
 use super::fault::Sent;
 use crate::delivery::DeliveryError;
 use crate::destination::{Board, Failing, Wish};
@@ -160,7 +161,7 @@ impl GoogleSheets {
     async fn list(&self, failing: &[Failing]) -> Result<(), Failure> {
         let mut seat = self.board.sit(|| false).await;
         let Some((tab, header)) = self.failures(true).await? else { return Ok(()) };
-        let id = header.id().map_err(|why| Failure::NoAccess(why.to_owned()))?;
+        let id = header.id().map_err(Failure::BadHeader)?;
         // Everything but the payload, which never changes, and what people write.
         let told: Vec<_> = COLUMNS[1..9].iter().filter_map(|name| header.position(name)).collect();
         let cells = |it: &Failing| cells(it);

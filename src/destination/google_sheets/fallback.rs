@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use tracing::warn;
 
-use super::api::Failure;
+use super::failure::Failure;
 use super::fault::Sent;
 use super::{Errand, GoogleSheets, columns};
 use crate::delivery::{DeliveryError, Fault, Receipt};
@@ -82,7 +82,7 @@ impl GoogleSheets {
         let mut seat = self.writer.desk.sit(|| false).await;
         let Some((tab, header)) = self.writer.head_anew(&mut seat).await? else { return Ok(()) };
         let Some(mark) = header.position(columns::MARK) else { return Ok(()) };
-        let id = header.id().map_err(|why| Failure::NoAccess(why.to_owned()))?;
+        let id = header.id().map_err(Failure::BadHeader)?;
         let synced = self.unite(&tab, &header, id, leads, &mut seat).await?;
         let (mut places, mut cells) = (vec![mark], vec![Some(String::new())]);
         places.extend(header.position(columns::SYNCED));

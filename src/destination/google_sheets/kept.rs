@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::api::Failure;
 use super::columns::MARK;
+use super::failure::Failure;
 use super::writer::{AtDesk, Writer};
 use crate::id::LeadId;
 use crate::lead::Lead;

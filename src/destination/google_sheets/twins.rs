@@ -7,8 +7,9 @@ use std::collections::{HashMap, HashSet};
 use tracing::{info, warn};
 
 use super::GoogleSheets;
-use super::api::{Failure, Tab};
+use super::api::Tab;
 use super::columns::{Header, PASSING, SYNCED, yes};
+use super::failure::Failure;
 use super::writer::AtDesk;
 use crate::id::LeadId;
 
