@@ -418,6 +418,33 @@ async fn neither_a_robot_nor_we_ourselves_nor_an_address_that_had_one_today_get_
 }
 
 #[tokio::test]
+async fn what_an_address_had_today_is_known_after_a_restart_and_its_last_place_goes_to_one() {
+    let smtp = Smtp::start(Mode::Plain).await;
+    let url = smtp.url();
+    let mut service = Service::start(&[
+        ("SMTP_URL", url.as_str()),
+        ("EMAIL_FROM", "hello@example.com"),
+        ("EMAIL_NOTIFY_TO", "sales@example.com"),
+        ("LEAD_INTAKE__DESTINATIONS__CONFIRMATION__PER_DAY", "2"),
+    ])
+    .await;
+    let first = service.accepted(&ada()).await;
+    service.until_state(&first, "confirmation", "delivered").await;
+    assert_eq!(service.terminate().await, 0);
+    let service = service.again().await;
+    let lead = ada();
+    let ids = futures_util::future::join_all((0..4).map(|_| service.accepted(&lead))).await;
+    let mut states = Vec::new();
+    for id in &ids {
+        let settled = service.until_delivery(id, "confirmation", |it| it["state"] != "pending").await;
+        states.push(settled["state"].as_str().unwrap().to_owned());
+    }
+    states.sort();
+    assert_eq!(states, ["cancelled", "cancelled", "cancelled", "delivered"]);
+    assert_eq!(smtp.mails().iter().filter(|mail| mail.recipients == ["ada@example.com"]).count(), 2);
+}
+
+#[tokio::test]
 async fn a_long_destination_name_leaves_the_boundary_within_its_limit() {
     let smtp = Smtp::start(Mode::Plain).await;
     let name = "N".repeat(40);

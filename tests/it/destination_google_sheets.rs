@@ -627,6 +627,26 @@ async fn a_lead_whose_process_died_before_the_store_had_it_is_no_second_row_when
 }
 
 #[tokio::test]
+async fn a_visitor_who_clicks_twice_while_the_store_goes_away_is_one_row() {
+    let google = Google::start().await;
+    let service = service(&google, &[SHORT_DEADLINE, ("LEAD_INTAKE__STORE__TIMEOUT", "100ms")]).await;
+    google.next(On::Appends, Fault::Wait);
+    let first = service.accepted(&named("First", &json!({}))).await;
+    soon(google.until(|seen| seen.waited == 1)).await;
+    // The first click is stored and waits for its turn; the second one finds no store, and waits beside it.
+    let key = [("Idempotency-Key", "k")];
+    let (_, body) = service.submit_with(&ada(), &key).await;
+    let held = held(&service);
+    assert_eq!(service.submit_with(&ada(), &key).await.0, 503, "nobody has taken it by the deadline");
+    google.go_on();
+    service.until_logged("kept in the second home").await;
+    drop(held);
+    let id = body["id"].as_str().unwrap();
+    service.until_state(id, "sheet", "delivered").await;
+    assert_eq!(ids(&google), [first.as_str(), id]);
+}
+
+#[tokio::test]
 async fn a_lead_whose_process_died_before_the_store_had_it_is_imported_from_its_mark() {
     let google = Google::start().await;
     let mut service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms")]).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::api::Failure;
+use super::failure::Failure;
 use crate::delivery::{DeliveryError, Fault};
 
 /// How long to wait after a 429 without a time: quotas are refilled each minute.

@@ -4,16 +4,21 @@
 //! writer per spreadsheet appends, and after an unknown outcome the id column is read before anything is
 //! sent again, not before Google can no longer apply what was sent.
 
+mod a1;
 mod api;
 mod board;
 mod budget;
 mod columns;
 mod desk;
+mod failure;
 mod fallback;
 mod fault;
+mod head;
 mod kept;
+mod queue;
 pub mod settings;
 mod token;
+mod twins;
 mod unsure;
 mod writer;
 
@@ -27,8 +32,9 @@ use tokio_util::task::TaskTracker;
 
 use self::desk::Desk;
 use self::fault::Sent;
+use self::queue::{Errand, Waiting};
 use self::unsure::Unsure;
-use self::writer::{Errand, Waiting, Writer};
+use self::writer::Writer;
 use super::{Commons, Destination, Parcel};
 use crate::clock::{after, until};
 use crate::delivery::{DeliveryError, Fault, Outcome, Receipt};
@@ -87,7 +93,7 @@ impl GoogleSheets {
             answer,
         };
         parcel.handoff.queue();
-        if self.writer.push(waiting) {
+        if self.writer.queue.push(waiting) {
             let writer = Arc::clone(&self.writer);
             self.tracker.spawn(async move { writer.run().await });
         }
@@ -103,7 +109,7 @@ impl GoogleSheets {
     }
 
     fn unknown(&self, code: &str) -> DeliveryError {
-        api::Failure::Lost(code.to_owned()).error(Sent::Rows { look_after: self.look_after }, "")
+        failure::Failure::Lost(code.to_owned()).error(Sent::Rows { look_after: self.look_after }, "")
     }
 }
 
@@ -123,17 +129,17 @@ impl Destination for GoogleSheets {
     async fn check(&self) -> Result<(), DeliveryError> {
         let ask = async {
             let tabs = self.writer.api.tabs().await?;
-            let known = tabs.iter().any(|tab| tab.title == self.writer.title());
-            let head = if known { self.writer.api.head(self.writer.title()).await? } else { None };
+            let known = tabs.iter().any(|tab| tab.title == self.writer.title);
+            let head = if known { self.writer.api.head(&self.writer.title).await? } else { None };
             if let Some((_, header)) = head.filter(|(_, header)| !header.is_empty()) {
-                header.id().map_err(api::Failure::BadHeader)?;
+                header.id().map_err(failure::Failure::BadHeader)?;
             }
             match tabs.first() {
                 Some(tab) => self.writer.api.touch(tab).await,
                 None => Ok(()),
             }
         };
-        ask.await.map_err(|failure: api::Failure| failure.error(Sent::Nothing, self.writer.api.account()))
+        ask.await.map_err(|failure: failure::Failure| failure.error(Sent::Nothing, self.writer.api.account()))
     }
 
     fn quiet_period(&self) -> Duration {

@@ -125,7 +125,7 @@ pub const OF_THE_STORE: [Table; 3] = [
 /// What does not move, and why.
 pub const LEFT_OUT: [(&str, &str); 3] = [
     ("migrations", "each store has its own"),
-    ("turns", "a turn ends with the process that has it"),
+    ("turns", "each ends by itself, within a day"),
     ("paces", "a second later nothing of them is left"),
 ];
 
