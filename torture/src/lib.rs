@@ -197,7 +197,7 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> Tally {
                 let world =
                     World::new(&plan, options.replicas, &options.binary, lent, clockwork.as_deref()).await;
                 let keep = options.keep.join(format!("seed-{}", options.seed));
-                (round::play(plan, world, options.engine, &keep).await, server)
+                (round::play(plan, world, &keep).await, server)
             });
         }
         let Some(ended) = playing.join_next().await else { break };
