@@ -132,9 +132,9 @@ async fn rows_begin_where_the_header_begins() {
 #[tokio::test]
 async fn an_append_is_no_larger_than_the_settings_say() {
     let google = Google::start().await;
-    let size = ("LEAD_INTAKE__DESTINATIONS__SHEET__APPEND_SIZE", "4KB");
+    let size = ("LEAD_INTAKE__DESTINATIONS__SHEET__APPEND_SIZE", "10KB");
     let service = service(&google, &[SHORT_DEADLINE, size]).await;
-    let message = "x".repeat(1_000);
+    let message = "x".repeat(3_000);
     let leads: Vec<_> =
         (0..10).map(|it| named(&format!("Lead {it}"), &json!({"message": message}))).collect();
     grouped(&google, &service, &leads).await;
