@@ -90,20 +90,7 @@ pub struct Site {
     pub draining: CancellationToken,
 }
 
-/// What the handlers share.
-#[derive(Clone)]
-struct Shared {
-    door: Arc<dyn Door>,
-    forms: Arc<Forms>,
-    settings: Arc<Settings>,
-    store: Arc<dyn Store>,
-    lanes: Lanes,
-    address_hash: AddressHash,
-    operator_token: Option<Secret>,
-    draining: CancellationToken,
-}
-
-impl Shared {
+impl Site {
     async fn store_is_ready(&self) -> bool {
         matches!(tokio::time::timeout(READY, self.store.ready()).await, Ok(Ok(())))
     }
@@ -114,12 +101,10 @@ const READY: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The routes.
 pub fn router(site: Site) -> Router {
-    let Site { door, forms, settings, store, lanes, address_hash, operator_token, draining } = site;
     let submit = post(submit::submit)
         .fallback(wrong_method)
-        .layer::<_, std::convert::Infallible>(DefaultBodyLimit::max(settings.body_limit))
-        .layer(guard::cors(&settings.allowed_origins));
-    let (forms, settings) = (Arc::new(forms), Arc::new(settings));
+        .layer::<_, std::convert::Infallible>(DefaultBodyLimit::max(site.settings.body_limit))
+        .layer(guard::cors(&site.settings.allowed_origins));
     Router::new()
         .route("/api/submit", submit)
         .route("/health", get(health::health))
@@ -131,9 +116,9 @@ pub fn router(site: Site) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_page)
         .layer(axum::middleware::from_fn(logged))
-        .layer(axum::middleware::map_response_with_state(draining.clone(), connect_anew))
+        .layer(axum::middleware::map_response_with_state(site.draining.clone(), connect_anew))
         .layer(CatchPanicLayer::custom(panicked))
-        .with_state(Shared { door, forms, settings, store, lanes, address_hash, operator_token, draining })
+        .with_state(Arc::new(site))
 }
 
 async fn form_js() -> Response {

@@ -5,11 +5,15 @@
 
 pub mod fallback;
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Deserialize;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -110,6 +114,41 @@ impl Reply {
     }
 }
 
+/// The work on a lead, done by whoever waits for the answer: a task of its own would cost every submit a
+/// way to another thread and back. What is left of it once the answer is given, or when the caller goes away,
+/// goes on without them.
+struct Carried {
+    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    answer: oneshot::Receiver<Answer>,
+    tracker: TaskTracker,
+}
+
+impl Future for Carried {
+    type Output = Result<Answer, TryRecvError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // Taken out first: work that panics is not gone on with.
+        if let Some(mut work) = self.work.take()
+            && work.as_mut().poll(context).is_pending()
+        {
+            self.work = Some(work);
+        }
+        match self.answer.try_recv() {
+            Err(TryRecvError::Empty) => Poll::Pending,
+            ended => Poll::Ready(ended),
+        }
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        // Without a runtime the process is at its end.
+        if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
+            self.tracker.spawn_on(work, &runtime);
+        }
+    }
+}
+
 impl Intake {
     /// A door to these lanes.
     pub fn new(
@@ -128,8 +167,9 @@ impl Intake {
         let intake = Arc::clone(self);
         let (to, answer) = oneshot::channel();
         let reply = Reply { to: Some(to), deadline: Instant::now() + self.patience.deadline };
-        self.tracker.spawn(async move { intake.take(arrival, reply).await });
-        answer.await.unwrap_or_else(|_| {
+        let work = Box::pin(async move { intake.take(arrival, reply).await });
+        let carried = Carried { work: Some(work), answer, tracker: self.tracker.clone() };
+        carried.await.unwrap_or_else(|_| {
             error!("a submit failed; this is a fault of ours");
             Answer::Unavailable { retry_after: RETRY_AFTER }
         })

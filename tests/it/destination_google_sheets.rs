@@ -247,6 +247,45 @@ async fn a_clock_that_was_ahead_makes_no_look_wait_for_it() {
 }
 
 #[tokio::test]
+async fn a_clock_that_jumps_ahead_ends_no_wait_for_a_write_that_lands_late() {
+    let google = Google::start().await;
+    google.next(On::Appends, Fault::Late);
+    let variables = [
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__LOOK_AFTER", "3s"),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__RETRY", "1h, 1h, 1h"),
+    ];
+    let service = service(&google, &variables).await;
+    let id = service.accepted(&ada()).await;
+    let line = service.until_logged("attempt failed").await;
+    assert_eq!(line["outcome"], "unknown");
+    // By the wall clock the attempt was an hour ago, and the next one is due.
+    let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    store.busy_timeout(Duration::from_secs(5)).unwrap();
+    let earlier =
+        "UPDATE attempts SET started_at = started_at - 3600000, finished_at = finished_at - 3600000";
+    soon(async {
+        while store.execute(earlier, []).unwrap() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let due = "UPDATE deliveries SET due_at = 0 WHERE state = 'pending' AND open_since IS NULL";
+    store.execute(due, []).unwrap();
+    soon(async { while service.delivery(&id, "sheet").await["history"].as_array().unwrap().len() < 2 {} })
+        .await;
+    assert_eq!(google.apply_late(), 1);
+    soon(async {
+        while service.delivery(&id, "sheet").await["state"] != "delivered" {
+            store.execute(due, []).unwrap();
+        }
+    })
+    .await;
+    let history = service.delivery(&id, "sheet").await["history"].clone();
+    assert_eq!(history[1]["code"], "too_early", "{history}");
+    assert_eq!(ids(&google), [id], "{history}");
+}
+
+#[tokio::test]
 async fn others_go_on_while_one_outcome_is_unknown() {
     let google = Google::start().await;
     google.next(On::Appends, Fault::ApplyThenDrop);

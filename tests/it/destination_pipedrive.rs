@@ -526,6 +526,24 @@ async fn a_clock_that_was_ahead_makes_no_look_wait_for_it() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_ahead_of_pipedrive_s_hides_nothing_that_may_have_been_made() {
+    for (on, create) in [(PERSON, "lead"), (DEAL, "deal")] {
+        let vendor = pipedrive::start().await;
+        {
+            let mut books = vendor.vendor();
+            books.behind = std::time::Duration::from_secs(6 * 3_600);
+            books.search_lags = true;
+        }
+        vendor.next(on, Fault::ApplyThenDrop);
+        let service = service(&vendor, &[("CREATE", create)]).await;
+        let id = service.accepted(&ada()).await;
+        let delivery = service.until_state(&id, "pipedrive", "delivered").await;
+        assert_eq!(codes(&delivery).last().unwrap(), "ok", "{delivery}");
+        assert_eq!(made(&vendor, "ada@example.com", &id), (1, 1, 1), "{on}");
+    }
+}
+
+#[tokio::test]
 async fn a_deal_is_known_by_its_field_or_by_person_title_and_time() {
     for fields in [String::new(), format!("{{ {DEAL_TEXT} = 'id' }}")] {
         let vendor = pipedrive::start().await;

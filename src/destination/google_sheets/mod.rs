@@ -48,6 +48,8 @@ pub struct GoogleSheets {
     tracker: TaskTracker,
     look_after: Duration,
     unsure: Arc<Unsure<LeadId>>,
+    /// Deliveries of unknown outcome, by a clock that nobody moves. The store knows them by the wall clock.
+    undelivered: Arc<Unsure<LeadId>>,
     /// The tab of deliveries that fail, whoever writes it, and its rows of unknown outcome.
     failed_tab: Arc<str>,
     listen_every: Duration,
@@ -66,6 +68,7 @@ impl GoogleSheets {
             tracker,
             look_after: parsed.look_after,
             unsure: Arc::default(),
+            undelivered: Arc::default(),
             failed_tab: parsed.failed_tab.as_str().into(),
             listen_every: parsed.listen_every,
             board: Arc::new(Desk::new(commons, desk, ())),
@@ -77,7 +80,8 @@ impl GoogleSheets {
     async fn send(&self, parcel: Parcel<'_>, cells: Vec<(String, String)>, errand: Errand) -> Outcome {
         let logged = parcel.unsure_since().map(|sent| until(parcel.now, after(sent, self.look_after)));
         let kept = self.unsure.wait(&parcel.lead.id, self.look_after);
-        let unsure = logged.max(kept);
+        let sent = self.undelivered.wait(&parcel.lead.id, self.look_after);
+        let unsure = logged.max(kept).max(sent);
         if let Some(wait) = unsure.filter(|wait| !wait.is_zero()) {
             let fault = Fault::Transient { retry_after: Some(wait) };
             let detail = "The row may still land from an earlier attempt; the sheet is looked at after that.";
@@ -116,8 +120,18 @@ impl GoogleSheets {
 #[async_trait]
 impl Destination for GoogleSheets {
     async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
-        let receipt =
-            self.send(parcel, columns::cells(parcel.lead, parcel.crm_planned), Errand::default()).await?;
+        let cells = columns::cells(parcel.lead, parcel.crm_planned);
+        let outcome = self.send(parcel, cells, Errand::default()).await;
+        match &outcome {
+            Ok(_) => {
+                self.undelivered.remove(&parcel.lead.id);
+            }
+            Err(error) if matches!(error.fault, Fault::Unknown { .. }) => {
+                self.undelivered.add(parcel.lead.id);
+            }
+            Err(_) => {}
+        }
+        let receipt = outcome?;
         if self.unsure.remove(&parcel.lead.id) | self.writer.kept_before.remove(&parcel.lead.id) {
             // The row that was found may be the one that was kept.
             self.unmark(parcel.lead.id);

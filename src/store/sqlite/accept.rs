@@ -80,12 +80,14 @@ pub(super) fn accept(
     Ok(Accepted::New(claims))
 }
 
-/// Statements that insert one, two … deliveries at once: stepping a statement costs more than a row.
+/// Statements that insert one, two … deliveries at once: stepping a statement costs more than a row. OR FAIL leaves
+/// the rows before one that is refused, and the writer takes back everything then; without it SQLite would copy every
+/// page first, to take them back alone.
 static INSERTS: LazyLock<[String; 8]> = LazyLock::new(|| {
     std::array::from_fn(|index| {
         let rows = vec!["(?, ?, ?, ?, ?, ?, ?, ?)"; index + 1].join(", ");
         format!(
-            "INSERT INTO deliveries (lead, destination, kind, state, due_at, attempts, open_since, receipt) VALUES {rows}"
+            "INSERT OR FAIL INTO deliveries (lead, destination, kind, state, due_at, attempts, open_since, receipt) VALUES {rows}"
         )
     })
 });

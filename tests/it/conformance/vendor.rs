@@ -5,6 +5,12 @@ use std::sync::Arc;
 /// A `Retry-After` that nobody means, in seconds: more than any clock can count.
 pub(super) const AGES: &str = "18446744073709551615";
 
+/// The variables that send leads to a stand-in at an address.
+type Variables<S> = dyn Fn(&S, &str) -> Vec<(String, String)>;
+
+/// A look at what a stand-in has of a lead, by its id and the visitor's address.
+type Look<S> = dyn Fn(&S, &str, &str) -> Has;
+
 /// A destination, set up against its vendor's stand-in.
 pub(super) struct Vendor<S> {
     /// The destination's name.
@@ -15,11 +21,11 @@ pub(super) struct Vendor<S> {
     /// Where the stand-in listens.
     pub(super) address: String,
     /// The variables that send leads to the vendor at an address.
-    pub(super) settings: Box<dyn Fn(&S, &str) -> Vec<(String, String)>>,
+    pub(super) settings: Box<Variables<S>>,
     /// All is well again.
     pub(super) mend: fn(&S),
     /// What it has of a lead, known by its id and the visitor's address.
-    pub(super) has: Box<dyn Fn(&S, &str, &str) -> Has>,
+    pub(super) has: Box<Look<S>>,
     /// What nobody may read anywhere.
     pub(super) secret: String,
 }
