@@ -16,6 +16,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// The most of an answer that is read, unless more is asked for; the rest is left.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
+/// The longest wait that is believed, be it ever so politely asked for: more than this is somebody's slip.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What comes back.
 #[derive(Debug)]
 pub struct Answer {
@@ -114,22 +117,14 @@ async fn body(response: &mut Response, longest: usize) -> Vec<u8> {
 }
 
 impl Answer {
-    /// How long the other side asks us to wait: seconds, or a date (RFC 9110 section 10.2.3) that is
-    /// measured by the answer's own `Date` where it has one. `None` for nothing, garbage and the past.
+    /// How long the other side asks us to wait; see [`retry_after`].
     pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
-        let text = |name| self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-        let wanted = text(RETRY_AFTER)?;
-        if !wanted.is_empty() && wanted.bytes().all(|digit| digit.is_ascii_digit()) {
-            // So many digits that they do not fit are a very long time.
-            let seconds = wanted.parse().unwrap_or(u64::MAX);
-            return (seconds > 0).then(|| Duration::from_secs(seconds));
-        }
-        Some(until(self.date().unwrap_or(now), date(wanted)?)).filter(|wait| !wait.is_zero())
+        retry_after(&self.headers, now)
     }
 
     /// When it was made, by the other side's clock.
     pub fn date(&self) -> Option<Timestamp> {
-        date(self.headers.get(DATE)?.to_str().ok()?.trim())
+        date_of(&self.headers)
     }
 
     /// The beginning of the body as text, for a person.
@@ -138,6 +133,23 @@ impl Answer {
         let plain: String = text.chars().map(|it| if it.is_control() { ' ' } else { it }).take(300).collect();
         plain.split_whitespace().collect::<Vec<_>>().join(" ")
     }
+}
+
+/// How long the other side asks us to wait, a day at most: seconds, or a date (RFC 9110 section 10.2.3) that is
+/// measured by the answer's own `Date` where it has one. `None` for nothing, garbage and the past.
+pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let wanted = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if !wanted.is_empty() && wanted.bytes().all(|digit| digit.is_ascii_digit()) {
+        // So many digits that they do not fit are a very long time.
+        Duration::from_secs(wanted.parse().unwrap_or(u64::MAX))
+    } else {
+        until(date_of(headers).unwrap_or(now), date(wanted)?)
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER)).filter(|wait| !wait.is_zero())
+}
+
+fn date_of(headers: &HeaderMap) -> Option<Timestamp> {
+    date(headers.get(DATE)?.to_str().ok()?.trim())
 }
 
 /// A moment as HTTP writes it (RFC 9110 section 5.6.7).
@@ -189,9 +201,11 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date_and_nothing_else() {
+    fn retry_after_is_seconds_or_a_date_a_day_at_most_and_nothing_else() {
         assert_eq!(wait("120", None), Some(120));
-        assert_eq!(wait("99999999999999999999999", None), Some(u64::MAX));
+        for ages in ["86401", "99999999999999999999999", "Fri, 01 Jan 2100 00:00:00 GMT"] {
+            assert_eq!(wait(ages, None), Some(86_400), "{ages}: no clock overflows");
+        }
         assert_eq!(wait("Thu, 01 Jan 1970 00:01:00 GMT", None), Some(60));
         assert_eq!(wait("Thu, 01 Jan 1970 00:01:00 GMT", Some("Thu, 01 Jan 1970 00:00:50 GMT")), Some(10));
         for nonsense in ["", "0", "+5", "-1", "soon", "1.5", "Thu, 01 Jan 1970 00:01:00 +0000"] {

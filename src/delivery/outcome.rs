@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::AttemptOutcome;
+use super::retry::LONGEST_RETRY_AFTER;
 
 /// What an attempt brought.
 pub type Outcome = Result<Receipt, DeliveryError>;
@@ -117,9 +118,9 @@ impl DeliveryError {
         self
     }
 
-    /// Asks the whole lane to wait.
+    /// Asks the whole lane to wait, a day at most.
     pub fn holding_lane(mut self, wait: Duration) -> Self {
-        self.hold_lane = Some(wait);
+        self.hold_lane = Some(wait.min(LONGEST_RETRY_AFTER));
         self
     }
 }

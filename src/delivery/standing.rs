@@ -52,19 +52,19 @@ pub fn rest_after(probes: u32, first: Duration) -> Duration {
     first * 1_u32.checked_shl(probes).unwrap_or(u32::MAX).min(SLOWEST_PROBE)
 }
 
-/// A right that one process at a time has, such as to write a spreadsheet, until it ends.
+/// A right that one at a time has, such as a process to write a spreadsheet, until it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// The right.
     pub name: String,
-    /// The process.
+    /// The process, or a delivery.
     pub holder: String,
-    /// Which of the process's turns: a late end of an earlier one ends no later one.
+    /// Which of the holder's turns: a late end of an earlier one ends no later one.
     pub number: i64,
 }
 
-/// The longest turn. One that ends later was taken by a clock that lied, and has ended.
-pub const LONGEST_TURN: Duration = Duration::from_secs(10 * 60);
+/// A turn that ends so much later than one that is taken now was taken by a clock that lied, and has ended.
+pub const TURN_SLACK: Duration = Duration::from_secs(10 * 60);
 
 /// How fast calls may follow each other, so that any minute has at most a certain number of them (the generic cell
 /// rate algorithm, ITU-T I.371: the same as a token bucket, kept as one moment).

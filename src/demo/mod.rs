@@ -2,6 +2,8 @@
 //!
 //! Everything runs on the loopback and in a temporary folder; nothing is left behind.
 
+mod mailer;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +19,6 @@ use stand_ins::google::{self, Google};
 use stand_ins::hook::{self, Hook};
 use stand_ins::hubspot::{self, HubSpot};
 use stand_ins::pipedrive::{self, Pipedrive};
-use stand_ins::smtp::{self, Smtp};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +28,8 @@ use crate::clock::Clock;
 use crate::config::{Config, Inputs, Problems, load};
 use crate::store::{LeadFilter, LeadRecord, Store};
 use crate::telemetry;
+use mailer::Mailer;
+pub use mailer::Transport;
 
 /// How many leads the page shows.
 const SHOWN: u32 = 12;
@@ -54,7 +57,7 @@ pub enum DemoError {
 /// The vendors.
 struct Vendors {
     google: Google,
-    smtp: Smtp,
+    mailer: Mailer,
     hook: Hook,
     hubspot: HubSpot,
     pipedrive: api::Api<Pipedrive>,
@@ -77,15 +80,15 @@ struct Shared {
 }
 
 impl Demo {
-    /// Starts the stand-ins, the service and the page. `port` is the page's; 0 is any.
+    /// Starts the stand-ins, the service and the page. `port` is the page's, 0 is any; mails go by `transport`.
     ///
     /// # Errors
     /// No temporary folder, or no free port.
-    pub async fn start(port: u16) -> Result<Self, DemoError> {
+    pub async fn start(port: u16, transport: Transport) -> Result<Self, DemoError> {
         let folder = tempfile::tempdir()?;
         let vendors = Arc::new(Vendors {
             google: Google::start().await,
-            smtp: Smtp::start(smtp::Mode::Plain).await,
+            mailer: Mailer::start(transport).await,
             hook: Hook::start().await,
             hubspot: hubspot::start().await,
             pipedrive: pipedrive::start().await,
@@ -98,7 +101,12 @@ impl Demo {
         telemetry::start(&config.log);
         let app = App::start(config, Clock::system()).await?;
 
-        let page = include_str!("page.html").replace("SERVICE", &format!("http://{}", app.address()));
+        let [a_mailer, mailer, when_down] = vendors.mailer.words();
+        let page = include_str!("page.html")
+            .replace("SERVICE", &format!("http://{}", app.address()))
+            .replace("A_MAILER", a_mailer)
+            .replace("MAILER", mailer)
+            .replace("WHEN_DOWN", when_down);
         let shared = Shared { vendors, store: Arc::clone(app.store()), page: page.into() };
         let routes = Router::new()
             .route("/", get(|State(shared): State<Shared>| async move { Html(shared.page.to_string()) }))
@@ -140,7 +148,6 @@ fn config(vendors: &Vendors, folder: &std::path::Path, page: SocketAddr) -> Resu
         ("GOOGLE_CREDENTIALS_JSON", &vendors.google.credentials()),
         ("LEAD_INTAKE__DESTINATIONS__SHEET__BASE_URL", &vendors.google.base_url()),
         ("LEAD_INTAKE__DESTINATIONS__SHEET__LOOK_AFTER", "5s"),
-        ("SMTP_URL", &vendors.smtp.url()),
         ("EMAIL_FROM", "Your Company <hello@your-company.example>"),
         ("EMAIL_NOTIFY_TO", TEAM),
         ("CRM_WEBHOOK_URL", &vendors.hook.url()),
@@ -162,6 +169,7 @@ fn config(vendors: &Vendors, folder: &std::path::Path, page: SocketAddr) -> Resu
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
+    variables.extend(vendors.mailer.variables().into_iter().map(|(name, value)| (name.to_owned(), value)));
     for name in ["SHEET", "NOTIFICATION", "CONFIRMATION", "CRM", "HUBSPOT", "PIPEDRIVE"] {
         variables.insert(format!("LEAD_INTAKE__DESTINATIONS__{name}__RETRY"), retry.to_owned());
         variables.insert(format!("LEAD_INTAKE__DESTINATIONS__{name}__PROBE"), "3s".to_owned());
@@ -171,21 +179,9 @@ fn config(vendors: &Vendors, folder: &std::path::Path, page: SocketAddr) -> Resu
 
 /// Everything that the page shows.
 async fn state(State(shared): State<Shared>) -> Json<Value> {
-    let Vendors { google, smtp, hook, hubspot, pipedrive } = shared.vendors.as_ref();
+    let Vendors { google, mailer, hook, hubspot, pipedrive } = shared.vendors.as_ref();
     let filter = LeadFilter { limit: Some(SHOWN), ..LeadFilter::default() };
     let leads = shared.store.leads(filter).await.unwrap_or_default();
-    let mails: Vec<_> = smtp
-        .mails()
-        .iter()
-        .map(|mail| {
-            json!({
-                "team": mail.recipients.iter().any(|to| to == TEAM),
-                "to": mail.recipients.join(", "),
-                "subject": mail.header("subject"),
-                "html": mail.part("text/html"),
-            })
-        })
-        .collect();
     let calls: Vec<_> = hook
         .calls()
         .iter()
@@ -207,9 +203,9 @@ async fn state(State(shared): State<Shared>) -> Json<Value> {
         "contacts": contacts,
         "leads": leads.iter().map(lead).collect::<Vec<_>>(),
         "sheet": google.rows("Leads"),
-        "mails": mails,
+        "mails": mailer.mails(TEAM),
         "calls": calls,
-        "down": {"sheet": google.is_broken(), "mail": smtp.is_broken(), "webhook": hook.script().is_planned(), "hubspot": hubspot.is_broken(), "pipedrive": pipedrive.is_broken()},
+        "down": {"sheet": google.is_broken(), "mail": mailer.is_down(), "webhook": hook.script().is_planned(), "hubspot": hubspot.is_broken(), "pipedrive": pipedrive.is_broken()},
     }))
 }
 
@@ -234,14 +230,12 @@ fn lead(record: &LeadRecord) -> Value {
 
 /// Takes a vendor down or up.
 async fn switch(State(shared): State<Shared>, Path((name, how)): Path<(String, String)>) -> StatusCode {
-    let Vendors { google, smtp, hook, hubspot, pipedrive } = shared.vendors.as_ref();
+    let Vendors { google, mailer, hook, hubspot, pipedrive } = shared.vendors.as_ref();
     match (name.as_str(), how.as_str()) {
         ("sheet", "down") => google.always(google::On::Any, google::Fault::Status(503)),
         ("sheet", "up") => google.mend(),
-        ("mail", "down") => {
-            smtp.always(smtp::Stage::Greeting, smtp::What::Say("421 4.3.2 down for maintenance"));
-        }
-        ("mail", "up") => smtp.mend(),
+        ("mail", "down") => mailer.take_down(),
+        ("mail", "up") => mailer.mend(),
         ("webhook", "down") => hook.script().always(hook::Fault::status(503)),
         ("webhook", "up") => hook.script().mend(),
         ("hubspot", "down") => hubspot.always(api::Fault::json(

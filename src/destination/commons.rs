@@ -35,6 +35,13 @@ pub trait Commons: Debug + Send + Sync + 'static {
     /// Lengthens a turn that was taken until `dropped`, and then ends it. `ends` is kept true.
     fn keep_turn(&self, name: &str, number: i64, length: Duration, ends: Ends, dropped: CancellationToken);
 
+    /// Takes one of the `places` that `name` has for `length`, or lengthens the one that `who` has; `None`: nobody
+    /// can be asked.
+    async fn take_place(&self, name: &str, places: u32, who: &str, length: Duration) -> Option<bool>;
+
+    /// `who` gives back what place it has.
+    async fn leave_place(&self, name: &str, places: u32, who: &str);
+
     /// Books the next call of `name`; `None`: nobody can be asked.
     async fn pace(&self, name: &str, pace: Pace, patience: Duration) -> Option<Booked>;
 
@@ -159,6 +166,12 @@ impl Commons for Alone {
     }
 
     fn keep_turn(&self, _: &str, _: i64, _: Duration, _: Ends, _: CancellationToken) {}
+
+    async fn take_place(&self, _: &str, _: u32, _: &str, _: Duration) -> Option<bool> {
+        Some(true)
+    }
+
+    async fn leave_place(&self, _: &str, _: u32, _: &str) {}
 
     async fn pace(&self, _: &str, _: Pace, _: Duration) -> Option<Booked> {
         None

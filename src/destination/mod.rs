@@ -118,7 +118,7 @@ pub trait FallbackHome: Send + Sync + 'static {
     async fn keep(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError>;
 
     /// Takes the marks off these leads' rows: the store has them now. A lead without a row, or
-    /// without a mark, is no error.
+    /// without a mark, is no error. One that two processes wrote keeps one row.
     async fn clear(&self, leads: &[LeadId]) -> Result<(), DeliveryError>;
 
     /// Every marked lead: what was kept and has not been cleared. A mark that cannot be read is

@@ -74,7 +74,7 @@ impl Parsed {
     pub fn build(self, name: &DestinationName, tools: &Tools) -> Built {
         let ours = Ours { name: name.clone(), commons: Arc::clone(&tools.commons) };
         match self {
-            Self::Email(parsed) => Built::plain(email::Email::new(*parsed, tools.net.clone())),
+            Self::Email(parsed) => Built::plain(email::Email::new(*parsed, tools.net.clone(), ours)),
             Self::GoogleSheets(parsed) => {
                 let sheet = Arc::new(google_sheets::GoogleSheets::new(
                     &parsed,

@@ -65,6 +65,14 @@ impl Shared {
         Turn { name: name.to_owned(), holder: self.process.to_string(), number }
     }
 
+    fn places(name: &str, places: u32, who: &str) -> impl Iterator<Item = Turn> {
+        (0..places).map(move |place| Turn {
+            name: format!("{name} {place}"),
+            holder: who.to_owned(),
+            number: 0,
+        })
+    }
+
     /// Does something soon; whether it succeeds changes only how long others wait.
     fn soon(&self, work: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
         self.tracker.spawn(async move {
@@ -97,6 +105,22 @@ impl Commons for Shared {
                 }
             }
         });
+    }
+
+    async fn take_place(&self, name: &str, places: u32, who: &str, length: Duration) -> Option<bool> {
+        for place in Self::places(name, places, who) {
+            if self.ask(self.store.take_turn(&place, length)).await? {
+                return Some(true);
+            }
+        }
+        Some(false)
+    }
+
+    async fn leave_place(&self, name: &str, places: u32, who: &str) {
+        for place in Self::places(name, places, who) {
+            // One that cannot be given back ends by itself.
+            self.ask(self.store.end_turn(&place)).await;
+        }
     }
 
     async fn pace(&self, name: &str, pace: Pace, patience: Duration) -> Option<Booked> {

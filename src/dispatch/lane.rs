@@ -182,6 +182,11 @@ impl Lane {
         self.around.give_up.cancelled().await;
     }
 
+    /// Ends when no new attempt is to begin.
+    pub(crate) async fn stopped(&self) {
+        self.around.stop.cancelled().await;
+    }
+
     /// Something may be due.
     pub fn wake(&self) {
         self.wake.notify_one();

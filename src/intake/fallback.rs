@@ -20,7 +20,7 @@ use crate::dispatch::Lane;
 use crate::id::{DeliveryId, LeadId};
 use crate::lead::Digest;
 use crate::report::Chain;
-use crate::store::Store;
+use crate::store::{Accepted, Store};
 
 /// The first and the longest wait before the store is tried again.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
@@ -130,7 +130,11 @@ impl Fallback {
         }
         let entry = Arc::new(entry);
         let (mut wait, longest) = AGAIN;
-        while let Err(error) = store.accept(Arc::clone(&entry)).await {
+        let accepted = loop {
+            let error = match store.accept(Arc::clone(&entry)).await {
+                Ok(accepted) => break accepted,
+                Err(error) => error,
+            };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.lane.given_up() => {
@@ -139,8 +143,17 @@ impl Fallback {
                 }
             }
             wait = (wait * 2).min(longest);
-        }
+        };
         info!(lead = %id, "entered the store from the second home");
+        self.forget(id);
+        if matches!(accepted, Accepted::Repeat) {
+            // Another process took it meanwhile, and may be writing its row at this moment: one row too many is
+            // seen, and removed with the mark, once that attempt is over.
+            tokio::select! {
+                () = tokio::time::sleep(self.lane.lease()) => {}
+                () = self.lane.stopped() => {}
+            }
+        }
         self.entered(id).await;
     }
 

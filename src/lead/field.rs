@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ring::digest::{SHA256, digest};
 use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat, Region};
 use serde::{Deserialize, Serialize};
 use validator::ValidateEmail;
@@ -41,6 +42,13 @@ impl Email {
     /// For an envelope and for comparing: the domain in ASCII and lower case (RFC 5891).
     pub fn ascii(&self) -> String {
         self.parts().map_or_else(|| self.0.clone(), |(local, domain)| format!("{local}@{domain}"))
+    }
+
+    /// A hash that is the same however the address is capitalised, and does not tell whose it is: for
+    /// remembering an address. SHA-256 in hexadecimal digits.
+    pub fn fingerprint(&self) -> String {
+        let hash = digest(&SHA256, self.ascii().to_lowercase().as_bytes());
+        hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn parts(&self) -> Option<(&str, String)> {

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::script::Script;
-use crate::serve::{CutBody, Dropped, Server, serve};
+use crate::serve::{CutBody, Dropped, Server, StalledBody, serve};
 
 /// What a request meets instead of the vendor's own answer.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub enum Fault {
     ApplyThenHang,
     /// The request is done, and the answer's body ends in the middle.
     ApplyThenCut,
+    /// The request is done, and the answer's body stops in the middle and never ends.
+    ApplyThenStall,
     /// The request is done, and the answer takes so long.
     Slow(Duration),
 }
@@ -222,17 +224,17 @@ async fn answer<V: Vendor>(shared: Arc<Shared<V>>, request: Request<Incoming>) -
     let line = call.line();
     let fault = shared.script.take_if(|(on, _)| line.starts_with(on.as_str())).map(|(_, fault)| fault);
     let apply = || shared.vendor.lock().unwrap_or_else(PoisonError::into_inner).handle(&call);
-    let (reply, cut) = match fault {
-        None => (Some(apply()), false),
-        Some(Fault::Answer(reply)) => (Some(reply), false),
+    let (reply, comes) = match fault {
+        None => (Some(apply()), Comes::Whole),
+        Some(Fault::Answer(reply)) => (Some(reply), Comes::Whole),
         Some(Fault::ApplyThenAnswer(reply)) => {
             apply();
-            (Some(reply), false)
+            (Some(reply), Comes::Whole)
         }
-        Some(Fault::Drop) => (None, false),
+        Some(Fault::Drop) => (None, Comes::Whole),
         Some(Fault::ApplyThenDrop) => {
             apply();
-            (None, false)
+            (None, Comes::Whole)
         }
         Some(fault @ (Fault::Hang | Fault::ApplyThenHang)) => {
             if matches!(fault, Fault::ApplyThenHang) {
@@ -242,19 +244,28 @@ async fn answer<V: Vendor>(shared: Arc<Shared<V>>, request: Request<Incoming>) -
             std::future::pending::<()>().await;
             return Err(Dropped);
         }
-        Some(Fault::ApplyThenCut) => (Some(apply()), true),
+        Some(Fault::ApplyThenCut) => (Some(apply()), Comes::Cut),
+        Some(Fault::ApplyThenStall) => (Some(apply()), Comes::Stalled),
         Some(Fault::Slow(wait)) => {
             let reply = apply();
             tokio::time::sleep(wait).await;
-            (Some(reply), false)
+            (Some(reply), Comes::Whole)
         }
     };
     call.answered = reply.as_ref().map(|reply| reply.status);
     shared.calls.send_modify(|calls| calls.push(call));
-    write(reply.ok_or(Dropped)?, cut)
+    write(reply.ok_or(Dropped)?, comes)
 }
 
-fn write(reply: Reply, cut: bool) -> Result<Answer, Dropped> {
+/// How a body comes.
+#[derive(Clone, Copy)]
+enum Comes {
+    Whole,
+    Cut,
+    Stalled,
+}
+
+fn write(reply: Reply, comes: Comes) -> Result<Answer, Dropped> {
     let (kind, text) = match reply.body {
         Value::Null => ("text/plain", String::new()),
         Value::String(page) => ("text/html", page),
@@ -264,10 +275,10 @@ fn write(reply: Reply, cut: bool) -> Result<Answer, Dropped> {
     for (name, value) in reply.headers {
         response = response.header(name, value);
     }
-    let body = if cut {
-        CutBody { text: text.into(), polls: 0 }.boxed()
-    } else {
-        Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed()
+    let body = match comes {
+        Comes::Whole => Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed(),
+        Comes::Cut => CutBody { text: text.into(), polls: 0 }.boxed(),
+        Comes::Stalled => StalledBody { text: text.into(), is_begun: false }.boxed(),
     };
     response.body(body).map_err(|_| Dropped)
 }

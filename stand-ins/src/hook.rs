@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::script::Script;
-use crate::serve::{Dropped, Server, serve};
+use crate::serve::{Dropped, Server, StalledBody, serve};
 
 /// How far a signature's time may be from ours, in seconds (the libraries of Standard Webhooks).
 const TOLERANCE: i64 = 300;
@@ -52,6 +52,8 @@ pub enum Fault {
     CutBody,
     /// 200, with a body that never ends.
     EndlessBody,
+    /// The lead is taken, and the body of the 200 stops in the middle and never ends.
+    TakeThenStall,
     /// 200, after this long.
     Slow(Duration),
 }
@@ -231,6 +233,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply
         }
         Some(Fault::CutBody) => Some(Response::new(Broken { endless: false, polls: 0 }.boxed())),
         Some(Fault::EndlessBody) => Some(Response::new(Broken { endless: true, polls: 0 }.boxed())),
+        Some(Fault::TakeThenStall) => {
+            Some(Response::new(StalledBody { text: "Accepted".into(), is_begun: false }.boxed()))
+        }
         Some(Fault::Slow(wait)) => {
             tokio::time::sleep(wait).await;
             Some(plain(200, "Accepted"))

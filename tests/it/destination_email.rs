@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use stand_ins::smtp::{Mail, Mode, PASSWORD, Smtp, Stage, What};
 
-use crate::support::{Service, ada, soon};
+use crate::support::{Service, ada, binary, soon};
 
 /// A service that sends the team's notification alone.
 async fn notifying(smtp: &Smtp, more: &[(&str, &str)]) -> Service {
@@ -360,6 +360,46 @@ async fn nothing_that_a_visitor_typed_adds_a_header_a_recipient_or_a_line() {
 }
 
 #[tokio::test]
+async fn a_mail_comes_from_our_domain_to_each_once_and_its_subject_stays_a_line() {
+    let smtp = Smtp::start(Mode::Plain).await;
+    let folder = tempfile::tempdir().unwrap();
+    let subject = "{% for field in fields %}{{ field.value }}{% endfor %}";
+    std::fs::write(folder.path().join("notification.subject.txt"), subject).unwrap();
+    let service = notifying(
+        &smtp,
+        &[
+            ("LEAD_INTAKE__MAIL__TEMPLATES", folder.path().to_str().unwrap()),
+            (
+                "LEAD_INTAKE__DESTINATIONS__NOTIFICATION__TO",
+                "sales@example.com, sales@EXAMPLE.com, boss@example.com",
+            ),
+        ],
+    )
+    .await;
+    let mut lead = ada();
+    lead["form_data"] = json!({ "message": "x".repeat(5_000) });
+    service.accepted(&lead).await;
+    let mails = sent(&smtp, 1).await;
+    assert_eq!(mails[0].hello, "forms.example.com");
+    assert_eq!(mails[0].recipients, ["sales@example.com", "boss@example.com"]);
+    assert_eq!(mails[0].header("subject").unwrap(), "x".repeat(200));
+}
+
+#[tokio::test]
+async fn a_sender_s_name_with_a_line_end_is_found_before_any_lead() {
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [
+        ("SMTP_URL", "smtps://mail.example.com"),
+        ("EMAIL_FROM", "Example\r\nBcc: eve@example.com <hello@example.com>"),
+        ("EMAIL_NOTIFY_TO", "sales@example.com"),
+    ];
+    let ended = binary(folder.path(), &variables).arg("check").output().await.unwrap();
+    let text = String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{text}");
+    assert!(text.contains("mail.from") && text.contains("no control characters"), "{text}");
+}
+
+#[tokio::test]
 async fn a_mail_that_hangs_ends_in_its_time_and_does_not_poison_the_next() {
     for stage in [Stage::Greeting, Stage::Data, Stage::Dot] {
         let smtp = Smtp::start(Mode::Plain).await;
@@ -415,6 +455,33 @@ async fn neither_a_robot_nor_we_ourselves_nor_an_address_that_had_one_today_get_
     }
     let confirmations = smtp.mails().iter().filter(|mail| mail.recipients != ["sales@example.com"]).count();
     assert_eq!(confirmations, 3);
+}
+
+#[tokio::test]
+async fn what_an_address_had_today_is_known_after_a_restart_and_its_last_place_goes_to_one() {
+    let smtp = Smtp::start(Mode::Plain).await;
+    let url = smtp.url();
+    let mut service = Service::start(&[
+        ("SMTP_URL", url.as_str()),
+        ("EMAIL_FROM", "hello@example.com"),
+        ("EMAIL_NOTIFY_TO", "sales@example.com"),
+        ("LEAD_INTAKE__DESTINATIONS__CONFIRMATION__PER_DAY", "2"),
+    ])
+    .await;
+    let first = service.accepted(&ada()).await;
+    service.until_state(&first, "confirmation", "delivered").await;
+    assert_eq!(service.terminate().await, 0);
+    let service = service.again().await;
+    let lead = ada();
+    let ids = futures_util::future::join_all((0..4).map(|_| service.accepted(&lead))).await;
+    let mut states = Vec::new();
+    for id in &ids {
+        let settled = service.until_delivery(id, "confirmation", |it| it["state"] != "pending").await;
+        states.push(settled["state"].as_str().unwrap().to_owned());
+    }
+    states.sort();
+    assert_eq!(states, ["cancelled", "cancelled", "cancelled", "delivered"]);
+    assert_eq!(smtp.mails().iter().filter(|mail| mail.recipients == ["ada@example.com"]).count(), 2);
 }
 
 #[tokio::test]

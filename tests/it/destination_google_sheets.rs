@@ -117,6 +117,52 @@ async fn a_person_may_reorder_add_and_sort_columns_and_rows() {
 }
 
 #[tokio::test]
+async fn rows_begin_where_the_header_begins() {
+    let google = Google::start().await;
+    google.edit("Leads", |tab| tab.cells = vec![vec![json!(""), json!("id"), json!("name")]]);
+    let service = service(&google, &[]).await;
+    let ids = [service.accepted(&ada()).await, service.accepted(&ada()).await];
+    for (row, id) in ids.iter().enumerate() {
+        assert_eq!(google.rows("Leads")[row + 1][..3], ["", id.as_str(), "Ada Lovelace"]);
+        let delivery = service.delivery(id, "sheet").await;
+        assert_eq!(delivery["history"].as_array().unwrap().len(), 1, "{delivery}");
+    }
+}
+
+#[tokio::test]
+async fn an_append_is_no_larger_than_the_settings_say() {
+    let google = Google::start().await;
+    let size = ("LEAD_INTAKE__DESTINATIONS__SHEET__APPEND_SIZE", "10KB");
+    let service = service(&google, &[SHORT_DEADLINE, size]).await;
+    let message = "x".repeat(3_000);
+    let leads: Vec<_> =
+        (0..10).map(|it| named(&format!("Lead {it}"), &json!({"message": message}))).collect();
+    grouped(&google, &service, &leads).await;
+    soon(google.until(|seen| seen.calls.iter().map(|call| call.rows).sum::<usize>() >= 10)).await;
+    assert!(google.seen().calls.iter().all(|call| call.rows <= 3), "{:?}", google.seen().calls);
+}
+
+#[tokio::test]
+async fn the_lease_of_an_attempt_outlasts_what_google_may_still_write() {
+    let google = Google::start().await;
+    google.always(On::Any, Fault::Hang);
+    let service = service(
+        &google,
+        &[
+            ("LEAD_INTAKE__DESTINATIONS__SHEET__LOOK_AFTER", "200s"),
+            ("LEAD_INTAKE__DESTINATIONS__SHEET__TIMEOUT", "90s"),
+            ("LEAD_INTAKE__INTAKE__DEADLINE", "50ms"),
+        ],
+    )
+    .await;
+    service.accepted(&ada()).await;
+    let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    let lease: i64 =
+        store.query_row("SELECT due_at - open_since FROM deliveries", [], |row| row.get(0)).unwrap();
+    assert!(lease >= 290_000, "should this process die, none looks before: {lease} ms");
+}
+
+#[tokio::test]
 async fn many_at_once_share_an_append_a_header_write_and_a_token() {
     let google = Google::start().await;
     google.always(On::Any, Fault::Slow(Duration::from_millis(100)));
@@ -198,6 +244,45 @@ async fn a_clock_that_was_ahead_makes_no_look_wait_for_it() {
     let codes: Vec<_> = history.as_array().unwrap().iter().map(|it| it["code"].as_str().unwrap()).collect();
     assert_eq!(codes, ["connection_lost", "too_early", "ok"]);
     assert_eq!(ids(&google), [id]);
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_ahead_ends_no_wait_for_a_write_that_lands_late() {
+    let google = Google::start().await;
+    google.next(On::Appends, Fault::Late);
+    let variables = [
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__LOOK_AFTER", "3s"),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__RETRY", "1h, 1h, 1h"),
+    ];
+    let service = service(&google, &variables).await;
+    let id = service.accepted(&ada()).await;
+    let line = service.until_logged("attempt failed").await;
+    assert_eq!(line["outcome"], "unknown");
+    // By the wall clock the attempt was an hour ago, and the next one is due.
+    let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    store.busy_timeout(Duration::from_secs(5)).unwrap();
+    let earlier =
+        "UPDATE attempts SET started_at = started_at - 3600000, finished_at = finished_at - 3600000";
+    soon(async {
+        while store.execute(earlier, []).unwrap() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let due = "UPDATE deliveries SET due_at = 0 WHERE state = 'pending' AND open_since IS NULL";
+    store.execute(due, []).unwrap();
+    soon(async { while service.delivery(&id, "sheet").await["history"].as_array().unwrap().len() < 2 {} })
+        .await;
+    assert_eq!(google.apply_late(), 1);
+    soon(async {
+        while service.delivery(&id, "sheet").await["state"] != "delivered" {
+            store.execute(due, []).unwrap();
+        }
+    })
+    .await;
+    let history = service.delivery(&id, "sheet").await["history"].clone();
+    assert_eq!(history[1]["code"], "too_early", "{history}");
+    assert_eq!(ids(&google), [id], "{history}");
 }
 
 #[tokio::test]
@@ -624,6 +709,26 @@ async fn a_lead_whose_process_died_before_the_store_had_it_is_no_second_row_when
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_visitor_who_clicks_twice_while_the_store_goes_away_is_one_row() {
+    let google = Google::start().await;
+    let service = service(&google, &[SHORT_DEADLINE, ("LEAD_INTAKE__STORE__TIMEOUT", "100ms")]).await;
+    google.next(On::Appends, Fault::Wait);
+    let first = service.accepted(&named("First", &json!({}))).await;
+    soon(google.until(|seen| seen.waited == 1)).await;
+    // The first click is stored and waits for its turn; the second one finds no store, and waits beside it.
+    let key = [("Idempotency-Key", "k")];
+    let (_, body) = service.submit_with(&ada(), &key).await;
+    let held = held(&service);
+    assert_eq!(service.submit_with(&ada(), &key).await.0, 503, "nobody has taken it by the deadline");
+    google.go_on();
+    service.until_logged("kept in the second home").await;
+    drop(held);
+    let id = body["id"].as_str().unwrap();
+    service.until_state(id, "sheet", "delivered").await;
+    assert_eq!(ids(&google), [first.as_str(), id]);
 }
 
 #[tokio::test]

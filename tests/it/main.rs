@@ -6,6 +6,7 @@ mod browser;
 mod canary;
 mod config;
 mod conformance;
+mod crash;
 mod delivery;
 mod demo;
 mod destination_email;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use stand_ins::api::Fault::Slow;
-use stand_ins::google::{Google, Kind};
+use stand_ins::google::Fault::Wait;
+use stand_ins::google::{Google, Kind, On};
 use stand_ins::hook::{Fault, Hook};
 use stand_ins::pipedrive;
 use stand_ins::smtp::{Mode, Smtp};
@@ -155,6 +156,31 @@ async fn leads_of_one_address_at_three_processes_are_one_person_in_pipedrive() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_gets_one_confirmation_a_day_from_three_processes_together() {
+    if !is_here() {
+        return;
+    }
+    let smtp = Smtp::start(Mode::Plain).await;
+    let url = smtp.url();
+    let replicas = three(&[
+        ("SMTP_URL", &url),
+        ("EMAIL_FROM", "hello@example.com"),
+        ("EMAIL_NOTIFY_TO", "sales@example.com"),
+    ])
+    .await;
+    let lead = named("grace");
+    let ids = join_all(replicas.iter().map(|replica| replica.accepted(&lead))).await;
+    let mut states = Vec::new();
+    for id in &ids {
+        let settled = replicas[0].until_delivery(id, "confirmation", |it| it["state"] != "pending").await;
+        states.push(settled["state"].as_str().unwrap().to_owned());
+    }
+    states.sort();
+    assert_eq!(states, ["cancelled", "cancelled", "delivered"]);
+    assert_eq!(smtp.mails().iter().filter(|mail| mail.recipients == ["grace@example.com"]).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_process_was_at_is_taken_over_by_another() {
     if !is_here() {
         return;
@@ -212,6 +238,99 @@ async fn while_the_database_is_away_a_lead_that_comes_to_two_processes_is_one_ro
     let delivery = replicas[0].until_state(&ids[0], "sheet", "delivered").await;
     assert!(delivery["receipt"].is_object());
     assert_eq!(google.records("Leads").len(), 1);
+}
+
+/// Two processes with one sheet; `users` are who they are to the database.
+async fn two(google: &Google, database: &str, users: [&str; 2]) -> Vec<Service> {
+    let (id, key, url) = (google.spreadsheet_id(), google.credentials(), google.base_url());
+    join_all(users.map(async |user| {
+        let database = database.replace("postgres://lead@", &format!("postgres://{user}@"));
+        Service::start(&[
+            ("GOOGLE_SHEETS_ID", id.as_str()),
+            ("GOOGLE_CREDENTIALS_JSON", &key),
+            ("LEAD_INTAKE__DESTINATIONS__SHEET__BASE_URL", &url),
+            ("LEAD_INTAKE__DESTINATIONS__SHEET__TIMEOUT", "3s"),
+            ("LEAD_INTAKE__DESTINATIONS__SHEET__LOOK_AFTER", "1ms"),
+            ("LEAD_INTAKE__DESTINATIONS__SHEET__LEASE_SLACK", "1ms"),
+            ("LEAD_INTAKE__STORE__TIMEOUT", "300ms"),
+            ("DATABASE_URL", &database),
+        ])
+        .await
+    }))
+    .await
+}
+
+/// Waits until the sheet has one row, which bears no mark; its id.
+async fn one_row_without_a_mark(google: &Google) -> String {
+    soon(async {
+        loop {
+            let rows = google.records("Leads");
+            if let [row] = rows.as_slice()
+                && row.get("lead_intake_mark").is_none_or(String::is_empty)
+            {
+                return row["id"].clone();
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_database_is_away_a_lead_that_comes_to_two_processes_at_once_ends_as_one_row() {
+    if !is_here() {
+        return;
+    }
+    let (google, mut server) = (Google::start().await, Server::start());
+    let replicas = two(&google, &server.database().await, ["lead", "lead"]).await;
+    server.tell("stop");
+    let lead = ada();
+    let key = [("Idempotency-Key", "k")];
+    google.next(On::Appends, Wait);
+    let first = replicas[0].submit_with(&lead, &key);
+    let second = async {
+        // The first one has looked, and found nothing.
+        soon(google.until(|seen| seen.waited == 1)).await;
+        let answer = replicas[1].submit_with(&lead, &key).await;
+        google.go_on();
+        answer
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!((first.0, &first), (200, &second));
+    assert_eq!(google.records("Leads").len(), 2, "neither can know of the other");
+    server.tell("start");
+    let id = one_row_without_a_mark(&google).await;
+    assert_eq!(first.1["id"], json!(id));
+    replicas[0].until_state(&id, "sheet", "delivered").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lead_that_one_process_keeps_while_another_one_can_store_it_ends_as_one_row() {
+    if !is_here() {
+        return;
+    }
+    let (google, server) = (Google::start().await, Server::start());
+    let own = server.connect("postgres").await;
+    own.batch_execute("CREATE ROLE cut_off SUPERUSER LOGIN").await.unwrap();
+    let replicas = two(&google, &server.database().await, ["cut_off", "lead"]).await;
+    let cut = "ALTER ROLE cut_off NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'cut_off'";
+    own.batch_execute(cut).await.unwrap();
+    let lead = ada();
+    let key = [("Idempotency-Key", "k")];
+    google.next(On::Appends, Wait);
+    let first = replicas[0].submit_with(&lead, &key);
+    let second = async {
+        soon(google.until(|seen| seen.waited == 1)).await;
+        let answer = replicas[1].submit_with(&lead, &key).await;
+        google.go_on();
+        answer
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!((first.0, &first), (200, &second));
+    assert_eq!(google.records("Leads").len(), 2, "neither can know of the other");
+    own.batch_execute("ALTER ROLE cut_off LOGIN").await.unwrap();
+    let id = one_row_without_a_mark(&google).await;
+    replicas[0].until_state(&id, "sheet", "delivered").await;
 }
 
 /// A port that nobody has, for a process that keeps it over a restart.

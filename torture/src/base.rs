@@ -96,25 +96,44 @@ async fn tell(server: &Lent, word: &'static str) {
     told.await.expect("the server obeys");
 }
 
-/// A disk that can be filled: a small file system of its own in memory.
-pub(crate) struct Disk {
-    folder: PathBuf,
+/// A disk that can be filled for the service.
+pub(crate) enum Disk {
+    /// A small file system of its own in memory. Mounting it needs root.
+    Small { folder: PathBuf },
+    /// The kernel lets none of the service's files grow. Anybody can tell it so of processes of their own.
+    Limit(Limit),
 }
 
 impl Disk {
-    /// Mounts one here. It needs root.
-    pub(crate) fn mount(folder: &Path) -> Option<Self> {
+    /// One for this folder; `None`: neither can be had.
+    pub(crate) fn of(folder: &Path) -> Option<Self> {
+        Self::mount(folder).or_else(|| Limit::is_here().then(|| Self::Limit(Limit::default())))
+    }
+
+    fn mount(folder: &Path) -> Option<Self> {
         std::fs::create_dir_all(folder).ok()?;
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={DISK},mode=0700"), "tmpfs"]).arg(folder);
         let mounted = mount.stderr(std::process::Stdio::null()).status().ok()?.success();
-        mounted.then(|| Self { folder: folder.to_owned() })
+        mounted.then(|| Self::Small { folder: folder.to_owned() })
     }
 
-    /// Not a byte more can be written.
+    /// What processes are started under.
+    pub(crate) fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::Small { .. } => None,
+            Self::Limit(limit) => Some(limit.clone()),
+        }
+    }
+
+    /// Not a byte more can be written, by a process that runs nor by any later one.
     pub(crate) fn fill(&self) {
         use std::io::Write;
-        let Ok(mut file) = std::fs::File::create(self.folder.join(BALLAST)) else { return };
+        let folder = match self {
+            Self::Small { folder } => folder,
+            Self::Limit(limit) => return limit.set(true),
+        };
+        let Ok(mut file) = std::fs::File::create(folder.join(BALLAST)) else { return };
         for size in [1 << 16, 1 << 12, 1] {
             while file.write_all(&vec![0; size]).is_ok() {}
         }
@@ -122,17 +141,121 @@ impl Disk {
 
     /// There is room again.
     pub(crate) fn free(&self) {
-        let _ = std::fs::remove_file(self.folder.join(BALLAST));
+        match self {
+            Self::Small { folder } => drop(std::fs::remove_file(folder.join(BALLAST))),
+            Self::Limit(limit) => limit.set(false),
+        }
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: a process that was just killed may not have let go of it yet.
-        let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
+        if let Self::Small { folder } = self {
+            // Lazily: a process that was just killed may not have let go of it yet.
+            let _ = Command::new("umount").arg("-l").arg(folder).status();
+        }
+    }
+}
+
+/// Whether the files of a process may grow (RLIMIT_FSIZE, the part that may be raised again).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Limit(Arc<Mutex<Limited>>);
+
+#[derive(Debug, Default)]
+struct Limited {
+    is_full: bool,
+    /// The process that lives under it.
+    process: Option<u32>,
+}
+
+impl Limit {
+    fn is_here() -> bool {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.arg("--version").stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        prlimit.status().is_ok_and(|ended| ended.success())
+    }
+
+    fn set(&self, is_full: bool) {
+        let mut limited = locked(&self.0);
+        limited.is_full = is_full;
+        if let Some(process) = limited.process {
+            let size = if is_full { "--fsize=0:" } else { "--fsize=unlimited:" };
+            // One that has just been killed needs no limit.
+            let mut prlimit = Command::new("prlimit");
+            prlimit.arg("--pid").arg(process.to_string()).arg(size).stderr(std::process::Stdio::null());
+            let _ = prlimit.status();
+        }
+    }
+
+    /// Starts a process that lives under the limit from now on. It is told of it by an error, as on a full disk, not
+    /// by a signal.
+    pub(crate) fn start<T>(
+        &self,
+        start: impl FnOnce(&'static str) -> std::io::Result<T>,
+        id: impl FnOnce(&T) -> Option<u32>,
+    ) -> std::io::Result<T> {
+        let mut limited = locked(&self.0);
+        let started = start(match limited.is_full {
+            true => r#"trap "" XFSZ; ulimit -S -f 0; exec "$0" "$@""#,
+            false => r#"trap "" XFSZ; exec "$0" "$@""#,
+        })?;
+        limited.process = id(&started);
+        Ok(started)
+    }
+
+    /// It has ended.
+    pub(crate) fn ended(&self) {
+        locked(&self.0).process = None;
     }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::Stdio;
+
+    /// Writes into a file whenever it is asked to, and says whether it could.
+    const WRITER: &str =
+        r#"while read -r word; do if echo "$word" 2>/dev/null >>"$1"; then echo yes; else echo no; fi; done"#;
+
+    #[test]
+    fn under_the_limit_no_file_grows_and_nobody_dies_of_it() {
+        if !Limit::is_here() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        let disk = Disk::Limit(Limit::default());
+        let limit = disk.limit().unwrap();
+        let start = || {
+            let spawn = |script| {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", script, "sh", "-c", WRITER, "sh"]).arg(&file);
+                shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+            };
+            limit.start(spawn, |child| Some(child.id())).unwrap()
+        };
+        let ask = |writer: &mut std::process::Child| {
+            let mut said = String::new();
+            writer.stdin.as_mut().unwrap().write_all(b"word\n").unwrap();
+            BufReader::new(writer.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+            said.trim() == "yes"
+        };
+        let mut early = start();
+        assert!(ask(&mut early));
+        disk.fill();
+        let mut late = (ask(&mut early), start());
+        assert_eq!((late.0, ask(&mut late.1)), (false, false));
+        disk.free();
+        assert!(ask(&mut late.1));
+        for mut writer in [early, late.1] {
+            drop(writer.stdin.take());
+            assert!(writer.wait().unwrap().success());
+        }
+    }
 }

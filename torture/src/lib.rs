@@ -41,9 +41,6 @@ use postgres::Server;
 use round::Ended;
 use world::World;
 
-/// How many kills a round has.
-const KILLS: usize = 5;
-
 /// What is to be done.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -53,6 +50,8 @@ pub struct Options {
     pub seed: u64,
     /// How many kills, all rounds together.
     pub kills: usize,
+    /// How many a round has.
+    pub kills_a_round: usize,
     /// The store.
     pub engine: Engine,
     /// How many processes share it.
@@ -128,6 +127,21 @@ impl fmt::Display for Broken {
     }
 }
 
+impl fmt::Display for Options {
+    /// The command that plays the same rounds again.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, kills, kills_a_round, replicas, .. } = self;
+        let engine = match self.engine {
+            Engine::Sqlite => "sqlite",
+            Engine::Postgres => "postgres",
+        };
+        write!(
+            f,
+            "cargo build && cargo run -p torture -- --seed {seed} --kills {kills} --kills-a-round {kills_a_round} --engine {engine} --replicas {replicas}"
+        )
+    }
+}
+
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.took.as_secs_f64();
@@ -158,13 +172,13 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> Tally {
         engine: options.engine,
         replicas: options.replicas,
         clock: clockwork.is_some(),
-        disk: options.engine == Engine::Sqlite && can_mount(),
+        disk: options.engine == Engine::Sqlite && can_fill(),
     };
     if !means.clock {
         tell("THE CLOCK IS NOT MOVED: there is no C compiler (cc)");
     }
     if options.engine == Engine::Sqlite && !means.disk {
-        tell("NO DISK IS FILLED: that needs the right to mount a tmpfs (root)");
+        tell("NO DISK IS FILLED: that needs the right to mount a tmpfs (root), or `prlimit`");
     }
     let mut plans = plans(options, means).into_iter();
     let (mut playing, mut servers, mut tally) = (JoinSet::new(), Vec::new(), Tally::default());
@@ -183,7 +197,7 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> Tally {
                 let world =
                     World::new(&plan, options.replicas, &options.binary, lent, clockwork.as_deref()).await;
                 let keep = options.keep.join(format!("seed-{}", options.seed));
-                (round::play(plan, world, options.engine, &keep).await, server)
+                (round::play(plan, world, &keep).await, server)
             });
         }
         let Some(ended) = playing.join_next().await else { break };
@@ -197,19 +211,20 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> Tally {
 }
 
 fn plans(options: &Options, means: Means) -> Vec<Plan> {
+    let most = options.kills_a_round.max(1);
     let draw = |number: u64, kills| Plan::draw(options.seed, number, kills, means);
     match options.round {
-        Some(number) => vec![draw(number, options.kills.min(KILLS))],
+        Some(number) => vec![draw(number, options.kills.min(most))],
         None => {
-            let rounds = options.kills.div_ceil(KILLS);
-            let kills = |number: usize| KILLS.min(options.kills - number * KILLS);
+            let rounds = options.kills.div_ceil(most);
+            let kills = |number: usize| most.min(options.kills - number * most);
             (0..rounds).map(|number| draw(number as u64, kills(number))).collect()
         }
     }
 }
 
-fn can_mount() -> bool {
-    tempfile::tempdir().is_ok_and(|folder| Disk::mount(&folder.path().join("disk")).is_some())
+fn can_fill() -> bool {
+    tempfile::tempdir().is_ok_and(|folder| Disk::of(&folder.path().join("disk")).is_some())
 }
 
 fn line(ended: &Ended) -> String {

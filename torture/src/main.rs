@@ -17,6 +17,9 @@ struct Arguments {
     /// How many kills, all rounds together
     #[arg(long, default_value_t = 100)]
     kills: usize,
+    /// How many a round has
+    #[arg(long, default_value_t = 5, value_name = "KILLS")]
+    kills_a_round: usize,
     /// The store
     #[arg(long, value_enum, default_value_t = Store::Sqlite)]
     engine: Store,
@@ -57,6 +60,7 @@ async fn main() -> ExitCode {
         binary,
         seed: arguments.seed.unwrap_or_else(|| fastrand::u64(..1 << 32)),
         kills: arguments.kills,
+        kills_a_round: arguments.kills_a_round,
         engine: match arguments.engine {
             Store::Sqlite => Engine::Sqlite,
             Store::Postgres => Engine::Postgres,

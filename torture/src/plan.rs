@@ -243,12 +243,18 @@ fn trouble(rng: &mut Rng, means: Means) -> Trouble {
     .into_iter()
     .filter(|trouble| match trouble {
         Trouble::StoreCut => means.engine == Engine::Postgres,
-        Trouble::DiskFull => means.engine == Engine::Sqlite && means.disk,
-        Trouble::Clock => means.clock,
+        Trouble::DiskFull => means.engine == Engine::Sqlite,
         _ => true,
     })
     .collect();
-    possible[rng.usize(..possible.len())]
+    let drawn = possible[rng.usize(..possible.len())];
+    // What this machine cannot do changes no other round.
+    let is_possible = match drawn {
+        Trouble::DiskFull => means.disk,
+        Trouble::Clock => means.clock,
+        _ => true,
+    };
+    if is_possible { drawn } else { Trouble::None }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +11,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::base::Limit;
 
 /// How a service is started.
 #[derive(Clone, Debug)]
@@ -23,19 +25,34 @@ pub(crate) struct Recipe {
     pub(crate) variables: BTreeMap<String, String>,
     /// What a running service has beyond: a wall clock that can be moved.
     pub(crate) clock: BTreeMap<String, String>,
+    /// What a running service lives under where no disk of its own can be filled.
+    pub(crate) limit: Option<Limit>,
 }
 
 impl Recipe {
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         command.env_clear().envs(&self.variables).current_dir(&self.folder).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
+    fn spawn(&self) -> std::io::Result<Child> {
+        match &self.limit {
+            None => self.command(&self.binary).envs(&self.clock).spawn(),
+            Some(limit) => {
+                let spawn = |script| {
+                    let mut shell = self.command(Path::new("/bin/sh"));
+                    shell.args(["-c", script]).arg(&self.binary).envs(&self.clock).spawn()
+                };
+                limit.start(spawn, Child::id)
+            }
+        }
+    }
+
     /// Runs a command of it to its end: whether it succeeded, its output, and what it said beside.
     pub(crate) async fn run(&self, arguments: &[&str]) -> (bool, String, String) {
-        match self.command().args(arguments).output().await {
+        match self.command(&self.binary).args(arguments).output().await {
             Ok(ended) => (
                 ended.status.success(),
                 String::from_utf8_lossy(&ended.stdout).into_owned(),
@@ -47,7 +64,7 @@ impl Recipe {
 
     /// Starts it.
     pub(crate) fn start(&self) -> std::io::Result<Process> {
-        let mut child = self.command().envs(&self.clock).spawn()?;
+        let mut child = self.spawn()?;
         let (lines, heard) = (Arc::new(Mutex::new(Vec::new())), watch::Sender::new(0));
         let (log, counted) = (Arc::clone(&lines), heard.subscribe());
         let stderr = child.stderr.take();
@@ -60,7 +77,7 @@ impl Recipe {
                 heard.send_modify(|count| *count += 1);
             }
         });
-        Ok(Process { child, lines, counted, listener })
+        Ok(Process { child, lines, counted, listener, limit: self.limit.clone() })
     }
 }
 
@@ -70,6 +87,7 @@ pub(crate) struct Process {
     lines: Arc<Mutex<Vec<String>>>,
     counted: watch::Receiver<usize>,
     listener: JoinHandle<()>,
+    limit: Option<Limit>,
 }
 
 impl Process {
@@ -120,6 +138,10 @@ impl Process {
 
     /// SIGKILL, if it still runs; what it logged.
     pub(crate) async fn kill(mut self) -> Vec<String> {
+        // Its number may be another process's from its death on.
+        if let Some(limit) = &self.limit {
+            limit.ended();
+        }
         let _ = self.child.kill().await;
         let _ = self.listener.await;
         std::mem::take(&mut *locked(&self.lines))

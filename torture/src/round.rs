@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::plan::{At, Engine, Kill, Line, Plan};
+use crate::plan::{At, Kill, Line, Plan};
 use crate::process::Process;
 use crate::trouble;
 use crate::verdict::{self, Count, Evidence};
@@ -24,7 +24,7 @@ const PEACE: Duration = Duration::from_secs(150);
 /// How long the service may take to tell how it is.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How often leads are brought home from the sheet while some are missing.
+/// How long all has been quiet before leads are brought home from the sheet, and before that is tried again.
 const IMPORT: Duration = Duration::from_secs(2);
 
 /// How often is looked whether it has.
@@ -44,12 +44,12 @@ pub(crate) struct Ended {
 }
 
 /// Plays the round.
-pub(crate) async fn play(plan: Plan, world: World, engine: Engine, keep: &Path) -> Ended {
+pub(crate) async fn play(plan: Plan, world: World, keep: &Path) -> Ended {
     let began = Instant::now();
     let client = reqwest::Client::builder().no_proxy().timeout(ANSWER).build();
     let client = client.expect("a client needs nothing");
     let mut round = Round { plan, world, client, kills: Vec::new(), wrong: Vec::new() };
-    let submissions = round.storm(engine).await;
+    let submissions = round.storm().await;
     let records = match submissions.is_empty() {
         true => Vec::new(),
         false => round.peace(&submissions).await,
@@ -85,7 +85,7 @@ struct Round {
 
 impl Round {
     /// Load, trouble and kills; what was sent.
-    async fn storm(&mut self, engine: Engine) -> Vec<Submission> {
+    async fn storm(&mut self) -> Vec<Submission> {
         for replica in &self.world.replicas {
             if let Err(said) = replica.start().await {
                 self.wrong.push(format!("the service does not start:\n{said}"));
@@ -110,7 +110,7 @@ impl Round {
             enough.cancel();
             (reached, wrong)
         };
-        let trouble = trouble::bring(&self.plan, &self.world, engine, &enough);
+        let trouble = trouble::bring(&self.plan, &self.world, &enough);
         let ((reached, wrong), ()) = tokio::join!(kills, trouble);
         self.kills = reached;
         self.wrong.extend(wrong);
@@ -120,11 +120,21 @@ impl Round {
     /// Waits until nothing is left to do; what the store says then.
     async fn peace(&mut self, submissions: &[Submission]) -> Vec<Value> {
         let until = Instant::now() + PEACE;
-        let mut imported = Instant::now();
+        let (mut imported, mut tried) = (false, Instant::now());
         loop {
             self.see_to_it_that_they_run().await;
             let is_over = Instant::now() > until;
             if self.is_idle().await || is_over {
+                // What the sheet kept while the store was away, and whose process died: what README says.
+                if !imported && (tried.elapsed() > IMPORT || is_over) {
+                    tried = Instant::now();
+                    let (done, _, said) = self.world.replicas[0].recipe.run(&["leads", "import"]).await;
+                    imported = done || is_over;
+                    if !done && is_over {
+                        self.wrong.push(format!("`leads import` fails: {said}"));
+                    }
+                    continue;
+                }
                 match self.records(submissions).await {
                     Ok((records, is_all)) if is_all || is_over => return records,
                     Err(said) if is_over => {
@@ -132,14 +142,6 @@ impl Round {
                         return Vec::new();
                     }
                     _ => {}
-                }
-                // What the sheet kept while the store was away, and whose process died: what README says.
-                if imported.elapsed() > IMPORT {
-                    imported = Instant::now();
-                    let (done, _, said) = self.world.replicas[0].recipe.run(&["leads", "import"]).await;
-                    if !done && is_over {
-                        self.wrong.push(format!("`leads import` fails: {said}"));
-                    }
                 }
             }
             tokio::time::sleep(LOOK).await;

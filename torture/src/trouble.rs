@@ -10,18 +10,34 @@ use stand_ins::hook;
 use stand_ins::smtp::{Stage, What};
 use tokio_util::sync::CancellationToken;
 
-use crate::plan::{Engine, Line, Plan, Trouble};
+use crate::plan::{Line, Plan, Trouble};
 use crate::wire::State;
 use crate::world::{Vendors, World};
 
-/// Ten days: more than anything may wait for by right.
-const LONG: i64 = 10 * 24 * 3_600;
-
-/// How long that time takes to pass: longer than a lane sleeps.
-const PASSES: Duration = Duration::from_secs(4);
+/// How long a write that Google was late with takes: less than the service gives it.
+const LATE: Duration = Duration::from_millis(500);
 
 /// Brings the plan's trouble, again and again, until it is enough; then all is as it was.
-pub(crate) async fn bring(plan: &Plan, world: &World, engine: Engine, enough: &CancellationToken) {
+pub(crate) async fn bring(plan: &Plan, world: &World, enough: &CancellationToken) {
+    let late = async {
+        loop {
+            tokio::time::sleep(LATE).await;
+            world.vendors.google.apply_late();
+        }
+    };
+    tokio::select! {
+        () = storm(plan, world, enough) => {}
+        () = late => {}
+    }
+    world.vendors.mend();
+    world.vendors.google.apply_late();
+    world.vendors.pipedrive.vendor().index();
+    if let Some(clock) = &world.clock {
+        clock.jump(0);
+    }
+}
+
+async fn storm(plan: &Plan, world: &World, enough: &CancellationToken) {
     let mut rng = plan.rng.clone();
     while !enough.is_cancelled() {
         pause(rng.u64(100..600), enough).await;
@@ -69,18 +85,6 @@ pub(crate) async fn bring(plan: &Plan, world: &World, engine: Engine, enough: &C
             misbehave(&world.vendors, &mut rng);
         }
     }
-    if let Some(clock) = &world.clock {
-        // A clock that was ahead leaves due dates ahead: nothing is lost, but it waits as long as it says. The
-        // time passes, and the clock is right again.
-        if engine == Engine::Sqlite {
-            clock.jump(LONG);
-            tokio::time::sleep(PASSES).await;
-        }
-        clock.jump(0);
-    }
-    world.vendors.mend();
-    world.vendors.google.apply_late();
-    world.vendors.pipedrive.vendor().index();
 }
 
 async fn pause(milliseconds: u64, enough: &CancellationToken) {
@@ -113,7 +117,6 @@ fn misbehave(vendors: &Vendors, rng: &mut Rng) {
     if rng.u8(..4) == 0 {
         vendors.google.revoke_tokens();
     }
-    vendors.google.apply_late();
 }
 
 fn on(rng: &mut Rng) -> On {

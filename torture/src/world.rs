@@ -152,7 +152,7 @@ impl World {
         let vendors = Vendors::start(plan).await;
         let store = folder.path().join("store");
         std::fs::create_dir(&store).expect("a fresh folder takes a folder");
-        let disk = (plan.trouble == Trouble::DiskFull).then(|| Disk::mount(&store)).flatten();
+        let disk = (plan.trouble == Trouble::DiskFull).then(|| Disk::of(&store)).flatten();
         let base = match server {
             None => Base::sqlite(&store),
             Some(server) => Base::postgres(server, &format!("round_{}", plan.number)).await,
@@ -174,6 +174,7 @@ impl World {
                 folder: folder.path().to_owned(),
                 variables: BTreeMap::new(),
                 clock: clock.as_ref().map(Clock::variables).unwrap_or_default(),
+                limit: disk.as_ref().and_then(Disk::limit),
             };
             all.push(Replica { wires, recipe, process: Mutex::default(), logs: Mutex::default() });
         }

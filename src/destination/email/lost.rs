@@ -34,6 +34,9 @@ pub(super) fn bound(
     if !matches!(error.fault, Fault::Unknown { .. }) {
         return error;
     }
+    if !error.detail.ends_with('.') {
+        error.detail.push('.');
+    }
     let lost = lost(earlier);
     let is_over = match repeat {
         Repeat::Doubles => lost.len() >= REPEATS,

@@ -5,6 +5,7 @@
 //! APIs have is said in `api`.
 
 mod api;
+mod fault;
 mod loops;
 mod lost;
 mod message;
@@ -19,16 +20,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use self::loops::Lately;
-use self::lost::{Repeat, SETTLE};
+use self::loops::Share;
+use self::lost::Repeat;
 use self::message::{Letter, Sending};
 use self::server::Server;
 use self::settings::Way;
-use self::transport::{Class, Failure, Stage};
+use super::commons::Ours;
 use super::{Destination, Parcel};
 use crate::clock::Clock;
 use crate::delivery::{DeliveryError, Fault, Receipt};
-use crate::id::DeliveryId;
 use crate::net::Net;
 pub use notice::Notice;
 pub use settings::introduce;
@@ -41,18 +41,19 @@ const CHECK: Duration = Duration::from_secs(20);
 pub struct Email {
     parsed: Parsed,
     net: Net,
-    lately: Lately,
+    share: Share,
 }
 
 impl Email {
-    /// This mail; mail APIs are called through `net`.
-    pub fn new(parsed: Parsed, net: Net) -> Self {
-        Self { parsed, net, lately: Lately::default() }
+    /// This mail; mail APIs are called through `net`, and what an address gets is counted by `ours`.
+    pub fn new(parsed: Parsed, net: Net, ours: Ours) -> Self {
+        let share = Share::new(ours, parsed.per_day);
+        Self { parsed, net, share }
     }
 
     /// No confirmation goes to a robot, to ourselves, or to an address that had its share today.
-    fn is_wanted(&self, visitor: &lettre::Address, delivery: &DeliveryId) -> Result<(), DeliveryError> {
-        let Parsed { ours, mail, per_day, .. } = &self.parsed;
+    async fn is_wanted(&self, visitor: &lettre::Address, parcel: &Parcel<'_>) -> Result<(), DeliveryError> {
+        let Parsed { ours, mail, .. } = &self.parsed;
         if loops::is_robot(visitor) {
             let why =
                 "A robot's address gets no confirmation, for two robots would write to each other for ever.";
@@ -62,14 +63,20 @@ impl Email {
             let why = "The address is one that our own mails come from or go to: no confirmation is sent to ourselves.";
             return Err(DeliveryError::needless("our_own_address", why));
         }
-        if *per_day > 0 && !self.lately.admits(visitor, delivery, *per_day) {
-            let why = "This address had its confirmations for a day (`per_day`), so that a form cannot be used to fill a mailbox.";
-            return Err(DeliveryError::needless("enough_for_a_day", why));
+        match self.share.admits(&parcel.lead.submitted.email, parcel.delivery).await {
+            Some(true) => Ok(()),
+            Some(false) => {
+                let why = "This address had its confirmations for a day (`per_day`), so that a form cannot be used to fill a mailbox.";
+                Err(DeliveryError::needless("enough_for_a_day", why))
+            }
+            None => {
+                let why = "The store could not say how many confirmations this address had today; it is asked again.";
+                Err(DeliveryError::transient("store_away", why))
+            }
         }
-        Ok(())
     }
 
-    fn letter(&self, parcel: &Parcel<'_>) -> Result<Letter, DeliveryError> {
+    async fn letter(&self, parcel: &Parcel<'_>) -> Result<Letter, DeliveryError> {
         let Parsed { audience, to, template, mail, .. } = &self.parsed;
         let submitted = &parcel.lead.submitted;
         let visitor = settings::address_of(submitted.email.as_str()).map_err(|_| {
@@ -78,7 +85,7 @@ impl Email {
         let (to, reply_to) = match audience {
             Audience::Team => (to.clone(), Some(visitor)),
             Audience::Visitor => {
-                self.is_wanted(&visitor, parcel.delivery)?;
+                self.is_wanted(&visitor, parcel).await?;
                 (vec![visitor], None)
             }
         };
@@ -119,7 +126,7 @@ async fn by_smtp(
     }
     let taken = transport::send(mail, server, &letter.to, &bytes, sending.deadline)
         .await
-        .map_err(|failure| error(&failure))?;
+        .map_err(|failure| fault::error(&failure))?;
     let refused: Vec<_> =
         taken.refused.iter().map(|(address, failure)| format!("{address}: {}", failure.text)).collect();
     let note = (!refused.is_empty()).then(|| format!("Refused for {}", refused.join("; ")));
@@ -129,19 +136,22 @@ async fn by_smtp(
 #[async_trait]
 impl Destination for Email {
     async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
-        let letter = self.letter(&parcel)?;
+        let letter = self.letter(&parcel).await?;
         let mail = &self.parsed.mail;
         let repeat = match &mail.way {
             Way::Smtp(_) => Repeat::Doubles,
             Way::Api(api) => api.repeat(),
         };
         let sent = post(mail, &self.net, &letter, &Sending::of(&parcel)).await;
-        sent.map_err(|error| {
-            if !matches!(error.fault, Fault::Unknown { .. }) {
-                self.lately.forget(parcel.delivery);
+        match sent {
+            Ok(receipt) => Ok(receipt),
+            Err(error) => {
+                if !matches!(error.fault, Fault::Unknown { .. }) {
+                    self.share.give_back(&parcel.lead.submitted.email, parcel.delivery).await;
+                }
+                Err(lost::bound(error, repeat, parcel.earlier, parcel.now))
             }
-            lost::bound(error, repeat, parcel.earlier, parcel.now)
-        })
+        }
     }
 
     /// Over SMTP connects, makes it safe and logs in; a mail API is asked what the key may do.
@@ -150,45 +160,10 @@ impl Destination for Email {
         match &self.parsed.mail.way {
             Way::Smtp(server) => {
                 let session = transport::open(server, deadline).await;
-                transport::goodbye(session.map_err(|failure| error(&failure))?).await;
+                transport::goodbye(session.map_err(|failure| fault::error(&failure))?).await;
                 Ok(())
             }
             Way::Api(api) => api.check(&self.net, Clock::system().now(), deadline).await,
-        }
-    }
-}
-
-fn error(failure: &Failure) -> DeliveryError {
-    let Failure { stage, class, code, text } = failure;
-    let word = stage.word();
-    let code = code.map_or_else(|| format!("smtp_{word}"), |code| format!("smtp_{word}_{code}"));
-    let said = format!("It said: {text}");
-    match class {
-        Class::Transient => DeliveryError::transient(
-            code,
-            format!("The mail server did not take it yet; it is tried again. {said}"),
-        ),
-        Class::Rejected => {
-            DeliveryError::rejected(code, format!("The mail server refuses this mail. {said}"))
-        }
-        Class::Blocked => {
-            let what = match stage {
-                Stage::Auth => "The mail server refuses the login. Check user and password in SMTP_URL.",
-                Stage::Sender => "The mail server does not let us send from this address. Check EMAIL_FROM.",
-                Stage::StartTls => {
-                    "The mail server offers no STARTTLS, and mail is not sent without TLS. Use smtps://, or check the port."
-                }
-                _ => "The mail server refuses us. Check SMTP_URL.",
-            };
-            DeliveryError::blocked(code, format!("{what} {said}"))
-        }
-        Class::Unknown => {
-            let fault = Fault::Unknown { look_after: SETTLE };
-            DeliveryError::new(
-                fault,
-                code,
-                "The whole mail was sent and the answer lost; it may have arrived.",
-            )
         }
     }
 }

@@ -16,6 +16,9 @@ use crate::lead::Email;
 use crate::secret::Secret;
 use crate::units::{self, SettingProblem};
 
+/// The largest limit of mails to one address a day: beyond it there might as well be none.
+const MOST_A_DAY: u32 = 100;
+
 /// `[mail]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -189,7 +192,7 @@ pub struct Settings {
     pub template: String,
     /// How many mails to the visitor one address gets within a day; 0 is no limit.
     #[serde(default)]
-    pub per_day: usize,
+    pub per_day: u32,
 }
 
 /// Whom a mail is for.
@@ -213,7 +216,7 @@ pub struct Parsed {
     pub(super) audience: Audience,
     pub(super) to: Vec<Address>,
     pub(super) template: String,
-    pub(super) per_day: usize,
+    pub(super) per_day: u32,
     pub(super) mail: Arc<Mail>,
     /// Where the team's mails go: no confirmation goes there.
     pub(super) ours: Vec<Address>,
@@ -255,6 +258,11 @@ impl Settings {
             Audience::Team if self.per_day > 0 => {
                 let hint = "take it out: the team hears of every lead";
                 problems.push(SettingProblem::new("per_day", "this is for mails to the visitor", hint));
+            }
+            Audience::Visitor if self.per_day > MOST_A_DAY => {
+                let message = format!("{} mails a day to one address are no limit", self.per_day);
+                let hint = "write at most 100, or 0 for no limit";
+                problems.push(SettingProblem::new("per_day", message, hint));
             }
             Audience::Visitor if !self.to.is_empty() => {
                 let hint = "take it out, or write audience = \"team\"";

@@ -169,13 +169,23 @@ async fn at<T>(
                 stage,
                 class: class(stage, code, error.is_client()),
                 code,
-                text: error.to_string(),
+                text: text(code, &error),
             })
         }
         Err(_) => {
             let class = if stage == Stage::Body { Class::Unknown } else { Class::Transient };
             Err(Failure { stage, class, code: None, text: "no answer in time".to_owned() })
         }
+    }
+}
+
+/// What the server said, number first, or what became of the connection: without the library's words around it, and
+/// without the system's number, which differs from one to the next.
+fn text(code: Option<u16>, error: &Error) -> String {
+    let inner = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    match code {
+        Some(code) => format!("{code} {inner}"),
+        None => inner.split(" (os error").next().unwrap_or_default().to_owned(),
     }
 }
 

@@ -1,15 +1,14 @@
-//! The calls to Google that are made, each with its own time limit, and what a failure of one says:
-//! surely not done, or perhaps done.
+//! The calls to Google that are made, each with its own time limit.
 
 use std::time::Duration;
 
 use google_sheets4::Sheets;
 use google_sheets4::api::{
     AddSheetRequest, AppendDimensionRequest, BatchUpdateSpreadsheetRequest, BatchUpdateValuesRequest,
-    CellData, ExtendedValue, GridCoordinate, GridProperties, Request, RowData, Scope, Sheet, SheetProperties,
-    UpdateCellsRequest, UpdateSheetPropertiesRequest, ValueRange,
+    CellData, DeleteDuplicatesRequest, DimensionRange, ExtendedValue, GridCoordinate, GridProperties,
+    GridRange, Request, RowData, Scope, Sheet, SheetProperties, UpdateCellsRequest,
+    UpdateSheetPropertiesRequest, ValueRange,
 };
-use google_sheets4::common::{self, Delegate, Response, Retry};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -18,9 +17,11 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::a1::{corner, letters, quoted};
 use super::columns::Header;
+use super::failure::{Failure, Heard};
 use super::settings::Parsed;
-use super::token::{NoToken, Tokens};
+use super::token::Tokens;
 
 /// How long a read may take.
 const READ: Duration = Duration::from_secs(15);
@@ -32,35 +33,10 @@ const WRITE: Duration = Duration::from_secs(60);
 /// would otherwise end the path.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Rows went elsewhere, or nowhere.
-const MISPLACED: &str = "misplaced";
-
 /// How many rows a tab of ours begins with.
 const ROWS: i32 = 1_000;
 
 pub(super) type Connector = hyper_rustls::HttpsConnector<HttpConnector>;
-
-/// Why a call brought nothing.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// Nothing was sent.
-    Unsent,
-    /// Sent, and no clear answer came.
-    Lost(String),
-    /// A clear answer: not done.
-    Refused {
-        /// The HTTP status.
-        status: u16,
-        /// Google's sentence.
-        message: String,
-        /// Google's own word for how long to wait.
-        retry_after: Option<Duration>,
-    },
-    /// The token endpoint refuses us.
-    NoAccess(String),
-    /// Another process writes the sheet by now; nothing was sent.
-    Overtaken,
-}
 
 /// A tab: its number and its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,15 +89,7 @@ macro_rules! call {
 
 impl Api {
     pub(super) fn new(parsed: &Parsed) -> Self {
-        let tls = rustls::ClientConfig::builder()
-            .with_platform_verifier()
-            .expect("the platform's certificate roots can be read")
-            .with_no_client_auth();
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .build();
+        let connector = connector();
         let tokens = Tokens::new(parsed.key.clone(), connector.clone());
         let mut hub = Sheets::new(Client::builder(TokioExecutor::new()).build(connector), tokens.clone());
         hub.base_url(parsed.base_url.clone());
@@ -279,9 +247,30 @@ impl Api {
         // taken the name of ours has no header yet.
         let is_below = corner(&range).is_some_and(|(column, row)| column == letters(first) && row > 1);
         if rows != sent || !is_below {
-            return Err(Failure::Lost(MISPLACED.to_owned()));
+            return Err(Failure::misplaced());
         }
         Ok(Appended { range, rows })
+    }
+
+    /// Removes every row from `row` (from 1) on that says the same as one above it in all columns but these. Google
+    /// compares and removes in one step, so whatever people sort meanwhile, no other row can go.
+    pub(super) async fn remove_repeats(&self, tab: &Tab, row: usize, but: &[usize]) -> Result<(), Failure> {
+        let number = |it: usize| i32::try_from(it).ok();
+        let compared = (0..tab.columns).filter(|column| !but.contains(column)).map(|column| DimensionRange {
+            dimension: Some("COLUMNS".to_owned()),
+            sheet_id: Some(tab.sheet_id),
+            start_index: number(column),
+            end_index: number(column + 1),
+        });
+        let remove = DeleteDuplicatesRequest {
+            comparison_columns: Some(compared.collect()),
+            range: Some(GridRange {
+                sheet_id: Some(tab.sheet_id),
+                start_row_index: number(row.saturating_sub(1)),
+                ..GridRange::default()
+            }),
+        };
+        self.update(vec![Request { delete_duplicates: Some(remove), ..Request::default() }]).await
     }
 
     /// Whole columns below the header, each as texts from the second row on.
@@ -328,6 +317,15 @@ impl Api {
     }
 }
 
+/// How connections to Google are made.
+pub(super) fn connector() -> Connector {
+    let tls = rustls::ClientConfig::builder()
+        .with_platform_verifier()
+        .expect("the platform's certificate roots can be read")
+        .with_no_client_auth();
+    hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build()
+}
+
 fn tab(sheet: &Sheet) -> Option<Tab> {
     let properties = sheet.properties.as_ref()?;
     let columns = properties.grid_properties.as_ref().and_then(|grid| grid.column_count).unwrap_or(0);
@@ -336,98 +334,4 @@ fn tab(sheet: &Sheet) -> Option<Tab> {
         title: properties.title.clone()?,
         columns: usize::try_from(columns).unwrap_or(0),
     })
-}
-
-/// A tab's name as A1 notation wants it: quoted, for a bare one could be a range of that name.
-fn quoted(title: &str) -> String {
-    format!("'{}'", title.replace('\'', "''"))
-}
-
-/// Where a range begins: the column's letters and the row.
-fn corner(range: &str) -> Option<(&str, usize)> {
-    let first = range.rsplit('!').next()?.split(':').next()?;
-    let at = first.find(|it: char| !it.is_ascii_uppercase())?;
-    Some((&first[..at], first[at..].parse().ok()?))
-}
-
-/// A column's letters: 0 is `A`, 26 is `AA`.
-fn letters(mut column: usize) -> String {
-    let mut letters = Vec::new();
-    loop {
-        letters.push(char::from(b'A' + u8::try_from(column % 26).unwrap_or(0)));
-        match (column / 26).checked_sub(1) {
-            Some(rest) => column = rest,
-            None => return letters.into_iter().rev().collect(),
-        }
-    }
-}
-
-/// What the library would drop: the status and headers of a refusal.
-#[derive(Default)]
-struct Heard {
-    status: Option<u16>,
-    retry_after: Option<Duration>,
-}
-
-impl Delegate for Heard {
-    fn http_failure(&mut self, response: &Response, _: Option<&Value>) -> Retry {
-        self.status = Some(response.status().as_u16());
-        let seconds =
-            response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        self.retry_after = seconds.map(Duration::from_secs);
-        Retry::Abort
-    }
-}
-
-impl Heard {
-    fn understood(&self, error: common::Error) -> Failure {
-        let message = match &error {
-            common::Error::BadRequest(body) => {
-                body["error"]["message"].as_str().unwrap_or_default().to_owned()
-            }
-            _ => String::new(),
-        };
-        match (error, self.status) {
-            (common::Error::MissingToken(why), _) => match why.downcast_ref::<NoToken>() {
-                Some(NoToken::Refused(why)) => Failure::NoAccess(why.clone()),
-                _ => Failure::Unsent,
-            },
-            (common::Error::HttpError(error), _) if error.is_connect() => Failure::Unsent,
-            (common::Error::HttpError(_), _) => Failure::Lost("connection_lost".to_owned()),
-            (common::Error::JsonDecodeError(..), _) => Failure::Lost("cut_answer".to_owned()),
-            (_, Some(status @ (408 | 500..=599))) => Failure::Lost(format!("http_{status}")),
-            (_, Some(status)) => Failure::Refused { status, message, retry_after: self.retry_after },
-            (_, None) => Failure::Lost("no_answer".to_owned()),
-        }
-    }
-}
-
-impl Failure {
-    /// Rows went somewhere else: what we know of the tab may be wrong.
-    pub(super) fn is_misplaced(&self) -> bool {
-        matches!(self, Self::Lost(code) if code == MISPLACED)
-    }
-
-    /// Google does not take the token, which says nothing about the key: 401, or 403 as if there were none.
-    fn is_stale_token(&self) -> bool {
-        match self {
-            Self::Refused { status: 401, .. } => true,
-            Self::Refused { status: 403, message, .. } => message.contains("unregistered callers"),
-            _ => false,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a1_is_written_so_that_no_name_is_misread() {
-        assert_eq!(quoted("It's #1"), "'It''s #1'");
-        let names: Vec<_> = [0, 25, 26, 51, 52, 701, 702].into_iter().map(letters).collect();
-        assert_eq!(names, ["A", "Z", "AA", "AZ", "BA", "ZZ", "AAA"]);
-        assert_eq!(corner("'Is this A1:B2!'!AA10:AB12"), Some(("AA", 10)));
-        assert_eq!([corner("Leads!C:D"), corner("")], [None, None]);
-    }
 }

@@ -9,16 +9,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::GoogleSheets;
-use super::api::{Failure, Tab};
-use super::columns::{Header, cut};
+use super::api::Tab;
+use super::columns::{Header, SYNCED, cut, yes};
 use super::desk::Seat;
+use super::failure::Failure;
 use super::fault::Sent;
 use crate::delivery::DeliveryError;
 use crate::destination::{Board, Failing, Wish};
 use crate::id::LeadId;
-
-/// The column that says whether all CRMs have a lead.
-const SYNCED: &str = "crm_synced";
 
 /// The columns of the tab of failing deliveries, in the order in which they are made.
 const COLUMNS: [&str; 11] = [
@@ -129,8 +127,7 @@ impl GoogleSheets {
         let mut purse = self.purse().await;
         let mut seat = self.writer.desk.sit(|| false).await;
         let Some((tab, id, place)) = self.writer.place_of(&mut seat, SYNCED).await? else { return Ok(()) };
-        let text = |all: bool| Some(if all { "TRUE" } else { "FALSE" }.to_owned());
-        let wanted = synced.iter().map(|(lead, all)| (lead.to_string(), vec![text(*all)]));
+        let wanted = synced.iter().map(|(lead, all)| (lead.to_string(), vec![Some(yes(*all))]));
         self.bring(&tab, id, &[place], &wanted.collect(), &mut purse, &mut seat).await
     }
 
@@ -164,7 +161,7 @@ impl GoogleSheets {
     async fn list(&self, failing: &[Failing]) -> Result<(), Failure> {
         let mut seat = self.board.sit(|| false).await;
         let Some((tab, header)) = self.failures(true).await? else { return Ok(()) };
-        let id = header.id().map_err(|why| Failure::NoAccess(why.to_owned()))?;
+        let id = header.id().map_err(Failure::BadHeader)?;
         // Everything but the payload, which never changes, and what people write.
         let told: Vec<_> = COLUMNS[1..9].iter().filter_map(|name| header.position(name)).collect();
         let cells = |it: &Failing| cells(it);

@@ -22,11 +22,17 @@ pub(super) const CORE: [&str; 17] = [
     "timezone",
     "consent_given",
     "consent_timestamp",
-    "crm_synced",
+    SYNCED,
 ];
 
 /// The column for form fields that got none of their own.
 pub(super) const OVERFLOW: &str = "form_data";
+
+/// The column that says whether all CRMs have a lead.
+pub(super) const SYNCED: &str = "crm_synced";
+
+/// What may be different in two rows of one lead: when it came, and what we write into a row later.
+pub(super) const PASSING: [&str; 4] = ["submitted_at", "consent_timestamp", SYNCED, MARK];
 
 /// The column that holds a whole lead as JSON while the store does not have it.
 pub(super) const MARK: &str = "lead_intake_mark";
@@ -51,7 +57,6 @@ pub(super) fn cells(lead: &Lead, crm_planned: bool) -> Vec<(String, String)> {
     let source = &submitted.source;
     let time = |at: Option<crate::clock::Timestamp>| at.map(|at| at.to_string()).unwrap_or_default();
     let maybe = |text: &Option<String>| text.clone().unwrap_or_default();
-    let yes = |it: bool| if it { "TRUE" } else { "FALSE" }.to_owned();
     let values = [
         lead.id.to_string(),
         time(submitted.submitted_at),
@@ -74,6 +79,11 @@ pub(super) fn cells(lead: &Lead, crm_planned: bool) -> Vec<(String, String)> {
     let own = core().map(str::to_owned).zip(values);
     let fields = submitted.form_data.iter().map(|(name, value)| (column(name), text(value)));
     own.chain(fields).map(|(name, text)| (name, cut(text))).collect()
+}
+
+/// How the sheet says yes and no.
+pub(super) fn yes(it: bool) -> String {
+    if it { "TRUE" } else { "FALSE" }.to_owned()
 }
 
 /// The column of a form field: its own name, unless that is taken.

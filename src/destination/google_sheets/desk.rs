@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::api::Failure;
+use super::failure::Failure;
 use crate::destination::Commons;
 use crate::destination::commons::InTurn;
 

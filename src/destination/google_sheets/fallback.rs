@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use tracing::warn;
 
-use super::api::Failure;
+use super::failure::Failure;
 use super::fault::Sent;
 use super::{Errand, GoogleSheets, columns};
 use crate::delivery::{DeliveryError, Fault, Receipt};
@@ -31,7 +31,10 @@ impl FallbackHome for GoogleSheets {
         let looks = parcel.lead.id.is_of_key();
         let outcome = self.send(parcel, cells, Errand { looks, keeps: true }).await;
         match &outcome {
-            Ok(_) => drop(self.unsure.remove(&parcel.lead.id)),
+            Ok(_) => {
+                self.unsure.remove(&parcel.lead.id);
+                self.writer.kept_before.add(parcel.lead.id);
+            }
             Err(error) if matches!(error.fault, Fault::Unknown { .. }) => self.unsure.add(parcel.lead.id),
             Err(_) => {}
         }
@@ -72,14 +75,30 @@ impl GoogleSheets {
         });
     }
 
-    /// Empties the leads' marks; one that is taken off a wrong row is put back.
+    /// Empties the leads' marks; one that is taken off a wrong row is put back. Rows that a lead has beyond its
+    /// first are removed before.
     async fn clear_marks(&self, leads: &[LeadId]) -> Result<(), Failure> {
         let mut purse = self.purse().await;
         let mut seat = self.writer.desk.sit(|| false).await;
-        let Some((tab, id, mark)) = self.writer.place_of(&mut seat, columns::MARK).await? else {
-            return Ok(());
-        };
-        let wanted = leads.iter().map(|lead| (lead.to_string(), vec![Some(String::new())])).collect();
-        self.bring(&tab, id, &[mark], &wanted, &mut purse, &mut seat).await
+        let Some((tab, header)) = self.writer.head_anew(&mut seat).await? else { return Ok(()) };
+        let Some(mark) = header.position(columns::MARK) else { return Ok(()) };
+        let id = header.id().map_err(Failure::BadHeader)?;
+        let synced = self.unite(&tab, &header, id, leads, &mut seat).await?;
+        let (mut places, mut cells) = (vec![mark], vec![Some(String::new())]);
+        places.extend(header.position(columns::SYNCED));
+        cells.resize(places.len(), None);
+        let wanted = leads.iter().map(|lead| {
+            let lead = lead.to_string();
+            let mut cells = cells.clone();
+            if let (true, Some(cell)) = (synced.contains(&lead), cells.get_mut(1)) {
+                *cell = Some(columns::yes(true));
+            }
+            (lead, cells)
+        });
+        self.bring(&tab, id, &places, &wanted.collect(), &mut purse, &mut seat).await?;
+        for lead in leads {
+            self.writer.kept_before.remove(lead);
+        }
+        Ok(())
     }
 }

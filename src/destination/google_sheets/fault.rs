@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::api::Failure;
+use super::failure::Failure;
 use crate::delivery::{DeliveryError, Fault};
 
 /// How long to wait after a 429 without a time: quotas are refilled each minute.
@@ -59,6 +59,7 @@ impl Failure {
                 "Another process has taken over the sheet, or our own store could not say so; nothing was sent. It is tried again.",
             ),
             Self::NoAccess(why) => DeliveryError::blocked("key_refused", why.clone()),
+            Self::BadHeader(why) => DeliveryError::blocked("bad_header", *why),
             Self::Lost(code) => match sent {
                 Sent::Rows { look_after } => DeliveryError::new(
                     Fault::Unknown { look_after },

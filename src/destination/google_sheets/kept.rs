@@ -1,17 +1,16 @@
-//! The leads that bore a mark when the marks were read: a process kept them while the store could not commit, and may
-//! have died before the store had them. Should the visitor come back, the lead is new to the store, and its row is
-//! there already.
+//! The leads that bear a mark: this process kept them while the store could not commit, or another one did and may
+//! have died before the store had them. Should such a lead come from the store, its row is there already.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::api::Failure;
 use super::columns::MARK;
+use super::failure::Failure;
 use super::writer::{AtDesk, Writer};
 use crate::id::LeadId;
 use crate::lead::Lead;
 
-/// What the marks said.
+/// What the marks say.
 #[derive(Default)]
 pub(super) struct KeptBefore(Mutex<State>);
 
@@ -25,6 +24,11 @@ impl KeptBefore {
     /// Other processes may keep leads from now on: the marks are to be read again.
     pub(super) fn forget(&self) {
         self.state().is_known = false;
+    }
+
+    /// It has been kept: should it come again from the store, its row is there.
+    pub(super) fn add(&self, lead: LeadId) {
+        self.state().leads.insert(lead);
     }
 
     /// Whether the lead may be in the sheet already.

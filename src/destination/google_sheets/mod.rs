@@ -4,16 +4,21 @@
 //! writer per spreadsheet appends, and after an unknown outcome the id column is read before anything is
 //! sent again, not before Google can no longer apply what was sent.
 
+mod a1;
 mod api;
 mod board;
 mod budget;
 mod columns;
 mod desk;
+mod failure;
 mod fallback;
 mod fault;
+mod head;
 mod kept;
+mod queue;
 pub mod settings;
 mod token;
+mod twins;
 mod unsure;
 mod writer;
 
@@ -27,8 +32,9 @@ use tokio_util::task::TaskTracker;
 
 use self::desk::Desk;
 use self::fault::Sent;
+use self::queue::{Errand, Waiting};
 use self::unsure::Unsure;
-use self::writer::{Errand, Waiting, Writer};
+use self::writer::Writer;
 use super::{Commons, Destination, Parcel};
 use crate::clock::{after, until};
 use crate::delivery::{DeliveryError, Fault, Outcome, Receipt};
@@ -42,6 +48,8 @@ pub struct GoogleSheets {
     tracker: TaskTracker,
     look_after: Duration,
     unsure: Arc<Unsure<LeadId>>,
+    /// Deliveries of unknown outcome, by a clock that nobody moves. The store knows them by the wall clock.
+    undelivered: Arc<Unsure<LeadId>>,
     /// The tab of deliveries that fail, whoever writes it, and its rows of unknown outcome.
     failed_tab: Arc<str>,
     listen_every: Duration,
@@ -60,6 +68,7 @@ impl GoogleSheets {
             tracker,
             look_after: parsed.look_after,
             unsure: Arc::default(),
+            undelivered: Arc::default(),
             failed_tab: parsed.failed_tab.as_str().into(),
             listen_every: parsed.listen_every,
             board: Arc::new(Desk::new(commons, desk, ())),
@@ -71,7 +80,8 @@ impl GoogleSheets {
     async fn send(&self, parcel: Parcel<'_>, cells: Vec<(String, String)>, errand: Errand) -> Outcome {
         let logged = parcel.unsure_since().map(|sent| until(parcel.now, after(sent, self.look_after)));
         let kept = self.unsure.wait(&parcel.lead.id, self.look_after);
-        let unsure = logged.max(kept);
+        let sent = self.undelivered.wait(&parcel.lead.id, self.look_after);
+        let unsure = logged.max(kept).max(sent);
         if let Some(wait) = unsure.filter(|wait| !wait.is_zero()) {
             let fault = Fault::Transient { retry_after: Some(wait) };
             let detail = "The row may still land from an earlier attempt; the sheet is looked at after that.";
@@ -87,7 +97,7 @@ impl GoogleSheets {
             answer,
         };
         parcel.handoff.queue();
-        if self.writer.push(waiting) {
+        if self.writer.queue.push(waiting) {
             let writer = Arc::clone(&self.writer);
             self.tracker.spawn(async move { writer.run().await });
         }
@@ -103,15 +113,25 @@ impl GoogleSheets {
     }
 
     fn unknown(&self, code: &str) -> DeliveryError {
-        api::Failure::Lost(code.to_owned()).error(Sent::Rows { look_after: self.look_after }, "")
+        failure::Failure::Lost(code.to_owned()).error(Sent::Rows { look_after: self.look_after }, "")
     }
 }
 
 #[async_trait]
 impl Destination for GoogleSheets {
     async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
-        let receipt =
-            self.send(parcel, columns::cells(parcel.lead, parcel.crm_planned), Errand::default()).await?;
+        let cells = columns::cells(parcel.lead, parcel.crm_planned);
+        let outcome = self.send(parcel, cells, Errand::default()).await;
+        match &outcome {
+            Ok(_) => {
+                self.undelivered.remove(&parcel.lead.id);
+            }
+            Err(error) if matches!(error.fault, Fault::Unknown { .. }) => {
+                self.undelivered.add(parcel.lead.id);
+            }
+            Err(_) => {}
+        }
+        let receipt = outcome?;
         if self.unsure.remove(&parcel.lead.id) | self.writer.kept_before.remove(&parcel.lead.id) {
             // The row that was found may be the one that was kept.
             self.unmark(parcel.lead.id);
@@ -123,17 +143,17 @@ impl Destination for GoogleSheets {
     async fn check(&self) -> Result<(), DeliveryError> {
         let ask = async {
             let tabs = self.writer.api.tabs().await?;
-            let known = tabs.iter().any(|tab| tab.title == self.writer.title());
-            let head = if known { self.writer.api.head(self.writer.title()).await? } else { None };
+            let known = tabs.iter().any(|tab| tab.title == self.writer.title);
+            let head = if known { self.writer.api.head(&self.writer.title).await? } else { None };
             if let Some((_, header)) = head.filter(|(_, header)| !header.is_empty()) {
-                header.id().map_err(|why| api::Failure::NoAccess(why.to_owned()))?;
+                header.id().map_err(failure::Failure::BadHeader)?;
             }
             match tabs.first() {
                 Some(tab) => self.writer.api.touch(tab).await,
                 None => Ok(()),
             }
         };
-        ask.await.map_err(|failure: api::Failure| failure.error(Sent::Nothing, self.writer.api.account()))
+        ask.await.map_err(|failure: failure::Failure| failure.error(Sent::Nothing, self.writer.api.account()))
     }
 
     fn quiet_period(&self) -> Duration {

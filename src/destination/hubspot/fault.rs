@@ -69,34 +69,34 @@ pub(super) fn is_daily(reply: &Reply) -> bool {
 /// Judges an answer that is no success, and no conflict that can be resolved.
 pub(super) fn judge(reply: &Reply, attempt: u32, earlier: &[Attempt]) -> DeliveryError {
     let code = code(reply);
-    let said = format!("It said: {}", said(reply));
+    let said = said(reply);
     let is_page = reply.json.is_null();
     let transient = |wait: Option<Duration>, what: &str| {
-        DeliveryError::new(Fault::Transient { retry_after: wait }, code.clone(), format!("{what} {said}"))
+        DeliveryError::new(Fault::Transient { retry_after: wait }, code.clone(), format!("{what}{said}"))
     };
     match reply.status.as_u16() {
         400 => invalid(reply, code, &said),
         401 => DeliveryError::blocked(
             code,
-            format!("HubSpot does not accept the token. Make a new one and set HUBSPOT_ACCESS_TOKEN. {said}"),
+            format!("HubSpot does not accept the token. Make a new one and set HUBSPOT_ACCESS_TOKEN.{said}"),
         ),
         403 if is_page => transient(None, "Something before HubSpot refused the call; it is tried again."),
         403 => DeliveryError::blocked(
             code,
             format!(
-                "The token lacks a permission{}. Give it crm.objects.contacts.write and .read. {said}",
+                "The token lacks a permission{}. Give it crm.objects.contacts.write and .read.{said}",
                 scopes(&reply.json)
             ),
         ),
         404 => DeliveryError::blocked(
             code,
-            format!("HubSpot has nothing at this address: check `base_url` and `api_version`. {said}"),
+            format!("HubSpot has nothing at this address: check `base_url` and `api_version`.{said}"),
         ),
         409 => {
             let conflicts = earlier.iter().filter(|attempt| attempt.code == code).count();
             if conflicts >= CONFLICTS {
                 let what = "HubSpot says again and again that the contact exists, and cannot be brought to update it.";
-                return DeliveryError::rejected(code, format!("{what} {said}"));
+                return DeliveryError::rejected(code, format!("{what}{said}"));
             }
             transient(
                 Some(Duration::from_secs(5)),
@@ -127,17 +127,19 @@ pub(super) fn judge(reply: &Reply, attempt: u32, earlier: &[Attempt]) -> Deliver
         408 => transient(None, "HubSpot did not read the request in time; it is tried again."),
         500..=599 => {
             let what = "HubSpot failed; it may have taken the lead, and a repeat cannot double it. It is tried again.";
-            DeliveryError::new(
-                Fault::Unknown { look_after: reply.retry_after.unwrap_or_default() },
-                code,
-                format!("{what} {said}"),
-            )
+            let look_after = reply.retry_after.unwrap_or_default();
+            let error = DeliveryError::new(Fault::Unknown { look_after }, code, format!("{what}{said}"));
+            // One that is unavailable and says for how long is so for every lead.
+            match reply.retry_after {
+                Some(wait) if reply.status.as_u16() == 503 => error.holding_lane(wait),
+                _ => error,
+            }
         }
         300..=399 => DeliveryError::blocked(
             code,
-            format!("HubSpot's address redirects, and redirects are not followed: check `base_url`. {said}"),
+            format!("HubSpot's address redirects, and redirects are not followed: check `base_url`.{said}"),
         ),
-        _ => DeliveryError::rejected(code, format!("HubSpot refuses this lead. {said}")),
+        _ => DeliveryError::rejected(code, format!("HubSpot refuses this lead.{said}")),
     }
 }
 
@@ -145,16 +147,18 @@ pub(super) fn judge(reply: &Reply, attempt: u32, earlier: &[Attempt]) -> Deliver
 fn invalid(reply: &Reply, code: String, said: &str) -> DeliveryError {
     let bad = bad_properties(reply);
     if bad.is_empty() {
-        return DeliveryError::rejected(code, format!("HubSpot refuses this lead. {said}"));
+        return DeliveryError::rejected(code, format!("HubSpot refuses this lead.{said}"));
     }
     let list: Vec<_> = bad.iter().map(|bad| format!("`{}` ({})", bad.name, bad.code)).collect();
     let list = list.join(", ");
-    let what = if bad.iter().all(is_unknown) {
+    let what = if bad.iter().any(|bad| bad.code == "INVALID_EMAIL") {
+        "It does not take the visitor's address: reach the visitor by other means, and cancel the delivery."
+    } else if bad.iter().all(is_unknown) {
         "Create the property in HubSpot, or take it out of `properties` (or set on_unknown_property = \"drop\"); then replay."
     } else {
         "Correct the mapping or the property's options in HubSpot, then replay."
     };
-    DeliveryError::rejected(code, format!("HubSpot refuses the property {list}. {what} {said}"))
+    DeliveryError::rejected(code, format!("HubSpot refuses the property {list}. {what}{said}"))
 }
 
 /// Whether the property is not there at all.
@@ -169,12 +173,14 @@ fn scopes(json: &Value) -> String {
     if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
 }
 
-/// HubSpot's own words and the id that its support asks for.
+/// HubSpot's own words and the id that its support asks for, as a sentence to add.
 fn said(reply: &Reply) -> String {
     let message = reply.json["message"].as_str().unwrap_or(&reply.said);
     let message: String = message.chars().take(300).collect();
-    match reply.json["correlationId"].as_str() {
-        Some(id) => format!("{message} (correlation id {id})"),
-        None => message,
+    match (message.as_str(), reply.json["correlationId"].as_str()) {
+        ("", None) => String::new(),
+        ("", Some(id)) => format!(" Its correlation id is {id}."),
+        (message, Some(id)) => format!(" It said: {message} (correlation id {id})"),
+        (message, None) => format!(" It said: {message}"),
     }
 }

@@ -1,5 +1,6 @@
 //! The calls: one at a time, each judged, each no longer than Pipedrive is given.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::Method;
@@ -9,8 +10,8 @@ use tokio::time::Instant;
 use super::fault::{self, Asked, Named};
 use super::pace::Streak;
 use super::settings::Parsed;
-use crate::clock::{Timestamp, after};
-use crate::delivery::{DeliveryError, Fault};
+use crate::clock::{Timestamp, after, until};
+use crate::delivery::{DeliveryError, Fault, LONGEST_WAIT};
 use crate::destination::api::{Api, Call, NoReply, Reply};
 use crate::destination::commons::Ours;
 use crate::net::Net;
@@ -30,6 +31,8 @@ pub(super) struct Client {
     streak: Streak,
     named: Named,
     settle: Duration,
+    /// What Pipedrive's clock said in its latest answer, and when that was heard.
+    clock: Mutex<Option<(Timestamp, Instant)>>,
 }
 
 /// When an attempt is made.
@@ -61,7 +64,24 @@ impl Client {
         // The settings were believed: such a token can stand in a header.
         let api = Api::new(net, parsed.base_url.clone(), ("x-api-token", parsed.token.expose()), ours)
             .expect("a token is visible ASCII");
-        Self { api, streak: Streak::default(), named: Named::of(parsed), settle: parsed.settle }
+        Self {
+            api,
+            streak: Streak::default(),
+            named: Named::of(parsed),
+            settle: parsed.settle,
+            clock: Mutex::default(),
+        }
+    }
+
+    /// A moment of our clock as a moment of Pipedrive's. What Pipedrive has bears its own times, and ours may be wrong
+    /// by hours. It may have been wrong in another way when it gave the moment: one that is still to come can be any
+    /// moment of the longest wait.
+    pub(super) fn by_their_clock(&self, moment: Timestamp, on: Moment) -> Timestamp {
+        let now = on.wall();
+        let ago = if moment <= now { until(moment, now) } else { LONGEST_WAIT };
+        let said = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let theirs = said.map_or(now, |(said, heard)| after(said, heard.elapsed()));
+        theirs.checked_sub(ago).unwrap_or(theirs)
     }
 
     /// Asks; nothing is changed.
@@ -164,6 +184,10 @@ impl Client {
         let began = Instant::now();
         match self.api.call(call, moment.now, moment.call_ends()).await {
             Ok(reply) => {
+                let date = reply.header("date").and_then(|date| httpdate::parse_http_date(date).ok());
+                if let Some(said) = date.and_then(|date| Timestamp::try_from(date).ok()) {
+                    *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some((said, Instant::now()));
+                }
                 let status = reply.status.as_u16();
                 self.judge(reply, asked, moment, began).map_err(|error| (Some(status), error))
             }

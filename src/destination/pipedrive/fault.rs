@@ -116,7 +116,7 @@ pub(super) fn judge(reply: Reply, asked: Asked, named: &Named) -> Result<Value, 
     let said = said(&reply, &named.token);
     let code = code(&reply, number);
     let quoted = if said.is_empty() { String::new() } else { format!(" It said: {said}") };
-    let wait = reply.retry_after.unwrap_or_default().min(crate::delivery::retry::LONGEST_RETRY_AFTER);
+    let wait = reply.retry_after.unwrap_or_default();
     let error = match number {
         200..=299 if !spoken => asked.unsure(
             "pipedrive_unreadable",
@@ -155,11 +155,12 @@ pub(super) fn judge(reply: Reply, asked: Asked, named: &Named) -> Result<Value, 
             code,
             format!("The token's user may not do this in Pipedrive: give the user the permission, or take the token of another.{quoted}"),
         ),
-        408 | 500 | 502..=599 => asked.unsure(
-            code,
-            format!("Pipedrive answered {number}. {}{quoted}", asked.what_now()),
-            wait,
-        ),
+        408 | 500 | 502..=599 => {
+            let detail = format!("Pipedrive answered {number}. {}{quoted}", asked.what_now());
+            let error = asked.unsure(code, detail, wait);
+            // One that is unavailable and says for how long is so for every lead.
+            if number == 503 && !wait.is_zero() { error.holding_lane(wait) } else { error }
+        }
         _ if !spoken => asked.unsure(
             code,
             format!("Something other than Pipedrive's API answered {number}: check `domain` and `base_url`. {}", asked.what_now()),

@@ -128,7 +128,8 @@ impl Pipedrive {
             return deal["custom_fields"][key] == parcel.lead.id.to_string();
         }
         let first = parcel.earlier.iter().find(|attempt| attempt.outcome == AttemptOutcome::Unknown);
-        let since = first.and_then(|attempt| attempt.started_at.checked_sub(CLOCKS_DIFFER).ok());
+        let began = first.map(|attempt| self.client.by_their_clock(attempt.started_at, trip.moment));
+        let since = began.and_then(|began| began.checked_sub(CLOCKS_DIFFER).ok());
         let added = deal["add_time"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
         deal["title"] == body["title"] && added >= since
     }

@@ -1,7 +1,5 @@
 //! What is remembered of an address: its person, or that a person may just have been made for it. Pure.
 
-use ring::digest::{SHA256, digest};
-
 use crate::clock::Timestamp;
 use crate::lead::Email;
 
@@ -50,9 +48,7 @@ pub(super) fn same(address: &str) -> String {
 
 /// The key of an address: nothing that tells who it is.
 pub(super) fn key(address: &Email) -> String {
-    let hash = digest(&SHA256, address.ascii().to_lowercase().as_bytes());
-    let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("person:{hex}")
+    format!("person:{}", address.fingerprint())
 }
 
 #[cfg(test)]

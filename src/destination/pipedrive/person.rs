@@ -14,7 +14,8 @@ use crate::delivery::{DeliveryError, Fault, LONGEST_WAIT};
 /// The step's name.
 pub(super) const STEP: &str = "person";
 
-/// How much earlier than we sent it something may bear the time of: clocks differ.
+/// How much earlier than we sent it something may bear the time of: answers give the time in whole seconds, and come
+/// later than it was.
 pub(super) const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 impl Pipedrive {
@@ -99,6 +100,7 @@ impl Pipedrive {
     /// The persons with the address that have changed since: this list is exact where the search index lags.
     async fn listed_since(&self, trip: Trip<'_>, sent: Timestamp) -> Result<Vec<u64>, DeliveryError> {
         // Fractions of a second are refused.
+        let sent = self.client.by_their_clock(sent, trip.moment);
         let second = sent.as_second() - i64::try_from(CLOCKS_DIFFER.as_secs()).unwrap_or_default();
         let since = Timestamp::from_second(second).unwrap_or(sent).to_string();
         let (mut found, ours) = (Vec::new(), same(trip.parcel.lead.submitted.email.as_str()));

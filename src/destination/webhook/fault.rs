@@ -12,6 +12,10 @@ use crate::net::{Answer, Lost};
 /// How long a full queue at make.com is given to drain.
 const QUEUE_REST: Duration = Duration::from_secs(5 * 60);
 
+/// How long a receiver is left alone that has had too many calls and does not say for how long: half of Make's
+/// window, and many of Zapier's.
+const BREATHER: Duration = Duration::from_secs(5);
+
 /// Judges a whole answer.
 pub(super) fn judge(answer: &Answer, flavour: Flavour, now: Timestamp) -> Result<Receipt, DeliveryError> {
     let status = answer.status;
@@ -35,11 +39,18 @@ pub(super) fn judge(answer: &Answer, flavour: Flavour, now: Timestamp) -> Result
             let retry_after = answer.retry_after(now);
             let detail = format!("The webhook answered {status}; it is tried again.{said}");
             let error = DeliveryError::new(Fault::Transient { retry_after }, code, detail);
-            if status == StatusCode::TOO_MANY_REQUESTS { hold(error, retry_after) } else { error }
+            // Who comes too often is to come less often, whichever lead it is.
+            if status == StatusCode::TOO_MANY_REQUESTS {
+                hold(error, retry_after.or(Some(BREATHER)))
+            } else {
+                error
+            }
         }
         503 if answer.retry_after(now).is_some() => {
             let retry_after = answer.retry_after(now);
-            let detail = format!("The webhook is unavailable and said for how long.{said}");
+            let detail = format!(
+                "The webhook answered {status} and said for how long; it is tried again after that.{said}"
+            );
             hold(DeliveryError::new(Fault::Transient { retry_after }, code, detail), retry_after)
         }
         500..=599 => {
@@ -47,8 +58,7 @@ pub(super) fn judge(answer: &Answer, flavour: Flavour, now: Timestamp) -> Result
                 format!("The webhook answered {status}; it may have taken the lead. It is tried again.");
             detail.push_str(&said);
             // The later of the schedule and the receiver's own word.
-            let look_after =
-                answer.retry_after(now).unwrap_or_default().min(crate::delivery::retry::LONGEST_RETRY_AFTER);
+            let look_after = answer.retry_after(now).unwrap_or_default();
             DeliveryError::new(Fault::Unknown { look_after }, code, detail)
         }
         300..=399 => DeliveryError::blocked(
@@ -74,7 +84,7 @@ pub(super) fn judge(answer: &Answer, flavour: Flavour, now: Timestamp) -> Result
 
 fn hold(error: DeliveryError, retry_after: Option<Duration>) -> DeliveryError {
     match retry_after {
-        Some(wait) => error.holding_lane(wait.min(crate::delivery::retry::LONGEST_RETRY_AFTER)),
+        Some(wait) => error.holding_lane(wait),
         None => error,
     }
 }

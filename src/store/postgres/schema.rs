@@ -17,6 +17,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0003_steps_and_memory", include_str!("../../../migrations/postgres/0003_steps_and_memory.sql")),
     ("0004_story", include_str!("../../../migrations/postgres/0004_story.sql")),
     ("0005_what_processes_share", include_str!("../../../migrations/postgres/0005_what_processes_share.sql")),
+    ("0006_places_for_a_day", include_str!("../../../migrations/postgres/0006_places_for_a_day.sql")),
 ];
 
 /// The lock's name: "lead-int" as a number.

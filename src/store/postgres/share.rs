@@ -10,7 +10,7 @@ use super::write::change;
 use super::{get, millis, text};
 use crate::clock::Timestamp;
 use crate::delivery::LONGEST_WAIT;
-use crate::delivery::standing::{LONGEST_PACE, LONGEST_TURN, Pace, Signal, Standing, Turn, Turned};
+use crate::delivery::standing::{LONGEST_PACE, Pace, Signal, Standing, TURN_SLACK, Turn, Turned};
 use crate::store::StoreError;
 
 /// How the destination stands.
@@ -122,7 +122,7 @@ pub(super) async fn probe_now_alone(
     alone.commit().await
 }
 
-/// Takes the turn, or lengthens it. `false`: another process has it.
+/// Takes the turn, or lengthens it. `false`: another one has it.
 pub(super) async fn take_turn(
     pool: &Pool,
     turn: &Turn,
@@ -134,14 +134,14 @@ pub(super) async fn take_turn(
         INSERT INTO turns AS t (name, holder, number, ends_at) SELECT $1, $2, $3, clock.now + $5 FROM clock
         ON CONFLICT (name) DO UPDATE
         SET holder = excluded.holder, number = excluded.number, ends_at = excluded.ends_at
-        WHERE t.holder = excluded.holder OR t.ends_at <= excluded.ends_at - $5 OR t.ends_at > excluded.ends_at - $5 + $6";
+        WHERE t.holder = excluded.holder OR t.ends_at <= excluded.ends_at - $5 OR t.ends_at > excluded.ends_at + $6";
     let values: [Value<'_>; 6] = [
         (&text(&turn.name), Type::TEXT),
         (&turn.holder, Type::TEXT),
         (&turn.number, Type::INT8),
         (&now, Type::INT8),
         (&millis(length), Type::INT8),
-        (&millis(LONGEST_TURN), Type::INT8),
+        (&millis(TURN_SLACK), Type::INT8),
     ];
     Ok(change(pool, sql, &values).await? == 1)
 }

@@ -18,6 +18,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0003_steps_and_memory", include_str!("../../../migrations/sqlite/0003_steps_and_memory.sql")),
     ("0004_story", include_str!("../../../migrations/sqlite/0004_story.sql")),
     ("0005_what_processes_share", include_str!("../../../migrations/sqlite/0005_what_processes_share.sql")),
+    ("0006_places_for_a_day", include_str!("../../../migrations/sqlite/0006_places_for_a_day.sql")),
 ];
 
 /// How many prepared statements a connection keeps.

@@ -9,9 +9,7 @@ use super::failed;
 use super::write::{change, millis};
 use crate::clock::Timestamp;
 use crate::delivery::LONGEST_WAIT;
-use crate::delivery::standing::{
-    LONGEST_PACE, LONGEST_TURN, Pace, Signal, Standing, Turn, Turned, rest_after,
-};
+use crate::delivery::standing::{LONGEST_PACE, Pace, Signal, Standing, TURN_SLACK, Turn, Turned, rest_after};
 use crate::store::StoreError;
 
 /// A row of `standings`.
@@ -123,7 +121,7 @@ pub(super) fn probe_now(db: &Connection, destination: &str, now: i64) -> Result<
     Ok(())
 }
 
-/// Takes the turn, or lengthens it. `false`: another process has it.
+/// Takes the turn, or lengthens it. `false`: another one has it.
 pub(super) fn take_turn(
     db: &Connection,
     turn: &Turn,
@@ -141,7 +139,7 @@ pub(super) fn take_turn(
             turn.number,
             now + millis(length),
             now,
-            now + millis(LONGEST_TURN),
+            now + millis(length + TURN_SLACK),
         ],
     )?;
     Ok(taken == 1)

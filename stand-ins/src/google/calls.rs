@@ -330,7 +330,7 @@ impl Book {
         let of_range = |range: &str| parse_a1(range).map(|(title, _)| title);
         let of_id = |request: &Value| {
             let what = request.as_object()?.values().next()?;
-            let places = [&what["sheetId"], &what["start"]["sheetId"]];
+            let places = [&what["sheetId"], &what["start"]["sheetId"], &what["range"]["sheetId"]];
             let id = places.into_iter().find_map(Value::as_i64)?;
             self.tabs.iter().find(|tab| tab.sheet_id == id).map(|tab| tab.title.clone())
         };
@@ -409,7 +409,12 @@ impl Book {
             self.tabs.push(tab);
             return Ok(reply);
         }
-        let places = [&what["sheetId"], &what["start"]["sheetId"], &what["properties"]["sheetId"]];
+        let places = [
+            &what["sheetId"],
+            &what["start"]["sheetId"],
+            &what["properties"]["sheetId"],
+            &what["range"]["sheetId"],
+        ];
         let sheet_id = places.into_iter().find_map(Value::as_i64).unwrap_or(0);
         let tab = self
             .tabs
@@ -452,6 +457,14 @@ impl Book {
                 self.room(Some(sheet_id), height, self.tabs[tab].column_count)?;
                 self.tabs[tab].write((row, 0), rows)?;
                 self.tabs[tab].row_count = height;
+            }
+            "deleteDuplicates" if what["range"]["endRowIndex"].is_null() => {
+                let columns = what["comparisonColumns"].as_array().into_iter().flatten();
+                let columns: Vec<_> =
+                    columns.flat_map(|it| number(&it["startIndex"])..number(&it["endIndex"])).collect();
+                let removed =
+                    self.tabs[tab].delete_repeats(number(&what["range"]["startRowIndex"]), &columns);
+                return Ok(json!({"deleteDuplicates": {"duplicatesRemovedCount": removed}}));
             }
             _ => return Err("the stand-in does not know this request".to_owned()),
         }

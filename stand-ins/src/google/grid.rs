@@ -68,6 +68,23 @@ impl Tab {
         cells[column] = if value == "" { Value::Null } else { value };
     }
 
+    /// Removes every row from `row` on that says the same in these columns as one above it there; how many.
+    pub(super) fn delete_repeats(&mut self, row: usize, columns: &[usize]) -> usize {
+        let before = self.cells.len();
+        let mut seen: Vec<Vec<Value>> = Vec::new();
+        let mut at = row;
+        while at < self.cells.len() {
+            let says: Vec<_> = columns.iter().map(|column| shown(self.cell(at, *column), true)).collect();
+            if seen.contains(&says) {
+                self.cells.remove(at);
+            } else {
+                seen.push(says);
+                at += 1;
+            }
+        }
+        before - self.cells.len()
+    }
+
     /// The values of an area: trailing empty rows and cells left out, gaps as empty text.
     pub(super) fn read(&self, area: Area, typed: bool) -> Vec<Vec<Value>> {
         let last = area.rows.1.unwrap_or(self.row_count).min(self.cells.len());

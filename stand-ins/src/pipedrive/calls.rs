@@ -103,7 +103,7 @@ impl Pipedrive {
         let id = self.fresh();
         let mut person = json!({
             "id": id, "name": null, "emails": [], "phones": [], "owner_id": USER, "visible_to": 7,
-            "custom_fields": {}, "is_deleted": false, "add_time": now(), "update_time": now(),
+            "custom_fields": {}, "is_deleted": false, "add_time": self.now(), "update_time": self.now(),
         });
         lay(&mut person, body);
         if self.search_lags {
@@ -127,7 +127,7 @@ impl Pipedrive {
             return refused;
         }
         lay(&mut self.persons[at], body);
-        self.persons[at]["update_time"] = json!(now());
+        self.persons[at]["update_time"] = json!(self.now());
         fine(200, &self.persons[at])
     }
 
@@ -141,7 +141,7 @@ impl Pipedrive {
         }
         let mut deal = json!({
             "id": self.fresh(), "status": "open", "pipeline_id": 1, "stage_id": 1, "owner_id": USER, "origin": "API",
-            "origin_id": null, "custom_fields": {}, "is_deleted": false, "add_time": now(), "update_time": now(),
+            "origin_id": null, "custom_fields": {}, "is_deleted": false, "add_time": self.now(), "update_time": self.now(),
         });
         lay(&mut deal, body);
         self.deals.push(deal.clone());
@@ -155,7 +155,7 @@ impl Pipedrive {
         let id = format!("6f000000-0000-4000-8000-{:012x}", self.fresh());
         let mut lead = json!({
             "id": id, "owner_id": USER, "creator_id": USER, "label_ids": [], "value": null, "origin": "API",
-            "origin_id": null, "is_archived": false, "add_time": now(), "update_time": now(), "visible_to": "7",
+            "origin_id": null, "is_archived": false, "add_time": self.now(), "update_time": self.now(), "visible_to": "7",
         });
         lay(&mut lead, body);
         self.leads.push(lead.clone());
@@ -166,7 +166,8 @@ impl Pipedrive {
         if let Err(refused) = self.check_note(body) {
             return refused;
         }
-        let mut note = json!({ "id": self.fresh(), "user_id": USER, "add_time": now(), "active_flag": true });
+        let mut note =
+            json!({ "id": self.fresh(), "user_id": USER, "add_time": self.now(), "active_flag": true });
         lay(&mut note, body);
         note["content"] = json!(sanitised(body["content"].as_str().unwrap_or_default()));
         self.notes.push(note.clone());
@@ -241,8 +242,8 @@ fn sanitised(html: &str) -> String {
 }
 
 /// The time as version 2 writes it.
-fn now() -> String {
-    let seconds = std::time::UNIX_EPOCH.elapsed().map(|it| it.as_secs()).unwrap_or_default();
+pub(super) fn written(at: std::time::SystemTime) -> String {
+    let seconds = at.duration_since(std::time::UNIX_EPOCH).map(|it| it.as_secs()).unwrap_or_default();
     let (day, second) = (seconds / 86_400, seconds % 86_400);
     // Howard Hinnant's civil_from_days, for days since 1970.
     let z = day + 719_468;

@@ -8,6 +8,7 @@ mod calls;
 mod rules;
 
 use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -58,6 +59,8 @@ pub struct Pipedrive {
     pub old_persons: bool,
     /// Whether answers tell of the budgets.
     pub tells: bool,
+    /// How far its clock is behind ours.
+    pub behind: Duration,
     next_id: u64,
 }
 
@@ -75,6 +78,7 @@ impl Default for Pipedrive {
             burst: None,
             old_persons: false,
             tells: true,
+            behind: Duration::ZERO,
             next_id: 1,
         }
     }
@@ -133,7 +137,16 @@ impl Pipedrive {
         None
     }
 
+    fn clock(&self) -> SystemTime {
+        UNIX_EPOCH + UNIX_EPOCH.elapsed().unwrap_or_default() - self.behind
+    }
+
+    fn now(&self) -> String {
+        calls::written(self.clock())
+    }
+
     fn telling(&self, reply: Reply) -> Reply {
+        let reply = reply.with("date", &httpdate::fmt_http_date(self.clock()));
         if !self.tells {
             return reply;
         }

@@ -2,7 +2,7 @@
 
 use lead_intake::delivery::DeliveryError;
 use lead_intake::delivery::retry::RetryPolicy;
-use lead_intake::delivery::standing::{LONGEST_PACE, LONGEST_TURN, Pace, Signal, Standing, Turn, Turned};
+use lead_intake::delivery::standing::{LONGEST_PACE, Pace, Signal, Standing, TURN_SLACK, Turn, Turned};
 use lead_intake::id::DestinationName;
 use lead_intake::store::Settled;
 
@@ -124,7 +124,7 @@ pub(super) async fn a_turn_is_had_by_one_process_until_it_ends(engine: Engine) {
     engine.clock.advance(SECOND);
     assert!(take("a", 3).await, "it is over");
     assert!(!take("b", 1).await, "for who had it, too");
-    let lied = LONGEST_TURN + SECOND;
+    let lied = REST + TURN_SLACK + SECOND;
     assert!(engine.store.take_turn(&turn("a", 3), lied).await.unwrap() && take("b", 1).await);
 }
 

@@ -178,6 +178,16 @@ impl Service {
 
     /// Asks again and again until a delivery is in this state.
     pub(crate) async fn until_state(&self, id: &str, destination: &str, state: &str) -> Value {
+        self.until_delivery(id, destination, |delivery| delivery["state"] == state).await
+    }
+
+    /// Asks again and again until a delivery fits.
+    pub(crate) async fn until_delivery(
+        &self,
+        id: &str,
+        destination: &str,
+        fits: impl Fn(&Value) -> bool,
+    ) -> Value {
         let wait = async {
             loop {
                 // A lead that waits in the second home is not there yet.
@@ -185,14 +195,14 @@ impl Service {
                     continue;
                 }
                 let delivery = self.delivery(id, destination).await;
-                if delivery["state"] == state {
+                if fits(&delivery) {
                     return delivery;
                 }
             }
         };
         tokio::time::timeout(PATIENCE, wait)
             .await
-            .unwrap_or_else(|_| panic!("{destination} never {state}:\n{}", self.log()))
+            .unwrap_or_else(|_| panic!("{id}/{destination} never fits:\n{}", self.log()))
     }
 
     /// SIGTERM, and the end.
@@ -209,7 +219,14 @@ impl Service {
 
     /// The same configuration on the same folder, once more.
     pub(crate) async fn again(&self) -> Self {
-        Self::start_in(Arc::clone(&self.folder), self.variables.clone()).await
+        self.again_with(&[]).await
+    }
+
+    /// The same, with these variables changed.
+    pub(crate) async fn again_with(&self, changed: &[(&str, &str)]) -> Self {
+        let mut variables = self.variables.clone();
+        variables.extend(changed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        Self::start_in(Arc::clone(&self.folder), variables).await
     }
 }
 

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::{Api, Vendor};
 use crate::clock::Timestamp;
-use crate::delivery::retry::LONGEST_RETRY_AFTER;
 use crate::delivery::{DeliveryError, Fault};
 use crate::destination::email::lost::{Repeat, SETTLE};
 use crate::net::{Answer, Lost};
@@ -76,13 +75,12 @@ impl<'a> Said<'a> {
 
     /// Surely not taken; later.
     pub(super) fn transient(&self, code: &str, wait: Option<Duration>, what: &str) -> DeliveryError {
-        let retry_after = wait.map(|wait| wait.min(LONGEST_RETRY_AFTER));
-        DeliveryError::new(Fault::Transient { retry_after }, self.code(code), self.detail(what))
+        DeliveryError::new(Fault::Transient { retry_after: wait }, self.code(code), self.detail(what))
     }
 
     /// Surely not taken, and for now the vendor takes none of our mails.
     pub(super) fn limited(&self, code: &str, wait: Duration, what: &str) -> DeliveryError {
-        self.transient(code, Some(wait), what).holding_lane(wait.min(LONGEST_RETRY_AFTER))
+        self.transient(code, Some(wait), what).holding_lane(wait)
     }
 
     /// Never as it is.

@@ -1,0 +1,135 @@
+//! What the writer knows of its tab and header: read again when that is old, and made where it is missing.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::info;
+
+use super::api::Tab;
+use super::columns::{Header, core};
+use super::failure::Failure;
+use super::queue::Waiting;
+use super::writer::{AtDesk, Writer};
+
+/// How old our word for tab and header may be when rows are sent.
+const FRESH: Duration = Duration::from_secs(3);
+
+/// Tab and header as they were a moment ago.
+#[derive(Clone)]
+pub(super) struct Head {
+    pub(super) tab: Tab,
+    pub(super) header: Header,
+    read_at: Instant,
+}
+
+impl Head {
+    /// The next look at it is a new read.
+    pub(super) fn grow_old(&mut self) {
+        self.read_at = Instant::now().checked_sub(FRESH).unwrap_or(self.read_at);
+    }
+}
+
+impl Writer {
+    /// Reads tab and header when our word for them is old; makes what is missing.
+    pub(super) async fn refresh(&self, seat: &mut AtDesk<'_>) -> Result<(), Failure> {
+        match &*seat.kept {
+            Some(known) if known.read_at.elapsed() < FRESH => return Ok(()),
+            // At high load an older word will do: what a person changes meanwhile is seen by the next read.
+            Some(_) if !self.heads.try_take().await => return Ok(()),
+            Some(_) => {}
+            None => self.heads.take().await,
+        }
+        self.read_head(seat).await
+    }
+
+    /// Reads tab and header, and makes what is missing. The read is paid for.
+    pub(super) async fn read_head(&self, seat: &mut AtDesk<'_>) -> Result<(), Failure> {
+        let now = Instant::now();
+        let head = &*seat.kept;
+        let title = head.as_ref().map_or(&self.title, |known| &known.tab.title).clone();
+        let mut read = self.api.head(&title).await?;
+        // A tab keeps its number when it is renamed, and its name can go to another one.
+        if let Some(known) = head.as_ref()
+            && read.as_ref().is_none_or(|(tab, _)| tab.sheet_id != known.tab.sheet_id)
+        {
+            let tabs = self.api.tabs().await?;
+            if let Some(renamed) = tabs.into_iter().find(|tab| tab.sheet_id == known.tab.sheet_id) {
+                read = self.api.head(&renamed.title).await?;
+            }
+        }
+        if read.is_none() {
+            self.writes.take().await;
+            seat.may_write().await?;
+            self.api.add_tab(&self.title, core().count()).await?;
+            info!("made the tab that leads go to");
+            read = self.api.head(&self.title).await?;
+        }
+        let Some((tab, mut header)) = read else { return Err(Failure::Lost("no_tab".to_owned())) };
+        if header.is_empty() {
+            let names: Vec<_> = core().map(str::to_owned).collect();
+            self.writes.take().await;
+            seat.may_write().await?;
+            self.api.add_headers(&tab, 0, &names).await?;
+            header = Header(names);
+        }
+        *seat.kept = Some(Head { tab, header, read_at: now });
+        self.id_column(&mut seat.kept).map(|_| ())
+    }
+
+    /// Where the ids stand.
+    pub(super) fn id_column(&self, head: &mut Option<Head>) -> Result<usize, Failure> {
+        let known = head.as_ref().ok_or_else(|| Failure::Lost("no_tab".to_owned()))?;
+        let place = known.header.id();
+        place.map_err(|why| {
+            *head = None;
+            Failure::BadHeader(why)
+        })
+    }
+
+    /// Adds the columns that the group needs, in one write; looks first whether another process has added
+    /// them meanwhile.
+    pub(super) async fn widen(&self, seat: &mut AtDesk<'_>, group: &[Waiting]) -> Result<(), Failure> {
+        let rows: Vec<_> = group.iter().map(|waiting| waiting.cells.as_slice()).collect();
+        let missing = |seat: &AtDesk<'_>| match &*seat.kept {
+            Some(known) => Ok((known.header.missing(&rows, self.max_columns), known.read_at)),
+            None => Err(Failure::Lost("no_tab".to_owned())),
+        };
+        let (mut lacking, read_at) = missing(seat)?;
+        if !lacking.is_empty() && read_at < seat.since {
+            self.heads.take().await;
+            self.read_head(seat).await?;
+            (lacking, _) = missing(seat)?;
+        }
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let missing = lacking;
+        self.writes.take().await;
+        seat.may_write().await?;
+        let Some(known) = seat.kept.as_mut() else { return Err(Failure::Lost("no_tab".to_owned())) };
+        let first = known.header.0.len();
+        self.api.add_headers(&known.tab, first, &missing).await?;
+        known.header.0.extend(missing);
+        known.tab.columns = known.tab.columns.max(known.header.0.len());
+        Ok(())
+    }
+
+    /// The tab, and the places of the id column and of this one, read anew. `None`: there is no such tab, or
+    /// no such column.
+    pub(super) async fn place_of(
+        &self,
+        seat: &mut AtDesk<'_>,
+        column: &str,
+    ) -> Result<Option<(Tab, usize, usize)>, Failure> {
+        let Some((tab, header)) = self.head_anew(seat).await? else { return Ok(None) };
+        let id = header.id().map_err(Failure::BadHeader)?;
+        Ok(header.position(column).map(|place| (tab, id, place)))
+    }
+
+    /// The tab and its header, read anew.
+    pub(super) async fn head_anew(&self, seat: &mut AtDesk<'_>) -> Result<Option<(Tab, Header)>, Failure> {
+        *seat.kept = None;
+        self.heads.take().await;
+        self.api.head(&self.title).await
+    }
+}
