@@ -206,13 +206,10 @@ impl Lane {
         }
         while !self.around.stop.is_cancelled() {
             let room = self.room();
-            let ahead = self.ahead.load(Ordering::Relaxed);
+            let ahead = if room.is_ok() { self.ahead.load(Ordering::Relaxed) } else { 0 };
             let nap = match room {
                 Ok(room) if room + ahead <= self.waiting.load(Ordering::Relaxed) => POLL,
-                room => match self
-                    .claim_and_start(room.unwrap_or(0), if room.is_ok() { ahead } else { 0 })
-                    .await
-                {
+                room => match self.claim_and_start(room.unwrap_or(0), ahead).await {
                     Ok(next) => {
                         store_failed = false;
                         let Some(nap) = next else { continue };
