@@ -118,7 +118,7 @@ pub(super) fn cases() -> Vec<Case<Google>> {
         token("No token: 200 without an expiry", TokenFault::NoExpiry),
         token("No token: the connection breaks", TokenFault::Drop),
         Case::hanging("No token: no answer in time", |google: &Google| {
-            google.token_script().next(TokenFault::Hang)
+            google.token_script().next(TokenFault::Hang);
         }),
     ]
 }
