@@ -23,7 +23,8 @@
 //! # A new destination
 //! A folder in [`destination`] with its settings, the trait [`destination::Destination`] and the judgement of its
 //! answers; a line in each table of [`destination::registry`] and in `config/destinations.rs`; its defaults in
-//! `config/default.toml`; a stand-in that keeps to the vendor's contract, and a file of black-box tests. It
+//! `config/default.toml`; a stand-in that keeps to the vendor's contract, a file of black-box tests, and its faults in
+//! `tests/it/conformance`, which writes `docs/faults.md`. It
 //! never meets the store: what a repeat must know it writes into its notebook
 //! ([`destination::Notebook`]), what it shares with other processes it asks of the [`destination::Commons`], and
 //! [`destination::api`] calls JSON APIs at the pace that they ask for.
@@ -53,3 +54,8 @@ pub mod secret;
 pub mod store;
 pub mod telemetry;
 pub mod units;
+
+/// Hundreds of submits wait for one commit, each with a hundred small pieces of memory that other threads give
+/// back: the system's allocator spends more time on that than SQLite does on the leads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

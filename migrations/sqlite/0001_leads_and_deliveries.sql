@@ -11,10 +11,13 @@ CREATE TABLE leads (
 ) STRICT;
 
 -- One lead on its way to one destination. A lease is a due date in the future: there is no running state.
+-- Every lead brings several, so their checks are cheap ones: a list of three or more is a table that SQLite builds for
+-- every statement, and a reference that is checked at once makes it copy each page that a statement of several rows
+-- changes, should the last row fail.
 CREATE TABLE deliveries (
-    lead        INTEGER NOT NULL REFERENCES leads (seq),
+    lead        INTEGER NOT NULL REFERENCES leads (seq) DEFERRABLE INITIALLY DEFERRED, -- see below
     destination TEXT    NOT NULL,                                     -- the destination's name
-    state       TEXT    NOT NULL CHECK (state IN ('pending', 'delivered', 'dead', 'withheld', 'cancelled')),
+    state       TEXT    NOT NULL CHECK (state = 'pending' OR state IN ('delivered', 'dead', 'withheld', 'cancelled')),
     due_at      INTEGER,                                              -- when the next attempt may be claimed
     attempts    INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),     -- number of the newest claim; the fence
     budget_used INTEGER NOT NULL DEFAULT 0 CHECK (budget_used >= 0),  -- waits of the schedule that are used up

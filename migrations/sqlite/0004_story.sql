@@ -1,6 +1,6 @@
 -- What the sheet tells of a lead beyond its row: whether its CRMs have it, and which deliveries fail.
 
-ALTER TABLE deliveries ADD COLUMN kind TEXT NOT NULL DEFAULT 'crm' CHECK (kind IN ('crm', 'sheet', 'mail'));
+ALTER TABLE deliveries ADD COLUMN kind TEXT NOT NULL DEFAULT 'crm' CHECK (kind = 'crm' OR kind = 'sheet' OR kind = 'mail');
 
 -- What has changed and is not in the sheet yet: a delivery, or with an empty destination the lead's crm_synced.
 CREATE TABLE unshown (

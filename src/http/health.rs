@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
@@ -9,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::Shared;
+use super::Site;
 use super::answer::refused;
 use crate::dispatch::gate::Condition;
 
@@ -22,15 +23,15 @@ struct Health {
     destinations: BTreeMap<String, &'static str>,
 }
 
-pub(super) async fn health(State(shared): State<Shared>) -> Response {
-    let store_is_well = shared.store_is_ready().await;
+pub(super) async fn health(State(site): State<Arc<Site>>) -> Response {
+    let store_is_well = site.store_is_ready().await;
     let mut destinations = BTreeMap::new();
-    for lane in shared.lanes.iter() {
+    for lane in site.lanes.iter() {
         destinations.insert(lane.name().to_string(), word(lane.condition()));
     }
     // Deliveries of a destination that is no longer configured wait; somebody should know.
-    for name in shared.store.waited_for().await.unwrap_or_default() {
-        if shared.lanes.get(&name).is_none() {
+    for name in site.store.waited_for().await.unwrap_or_default() {
+        if site.lanes.get(&name).is_none() {
             destinations.insert(name.to_string(), "removed");
         }
     }
@@ -58,19 +59,19 @@ pub(super) async fn live() -> &'static str {
 }
 
 /// The process takes leads, into the store or the second home, and goes on doing so.
-pub(super) async fn ready(State(shared): State<Shared>) -> Response {
-    if shared.draining.is_cancelled() {
+pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response {
+    if site.draining.is_cancelled() {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "This process is about to end.");
     }
-    if shared.door.has_second_home() || shared.store_is_ready().await {
+    if site.door.has_second_home() || site.store_is_ready().await {
         return "ready\n".into_response();
     }
     refused(StatusCode::SERVICE_UNAVAILABLE, "The store cannot commit just now.")
 }
 
 /// Prometheus' text format, version 0.0.4.
-pub(super) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
-    if let Some(token) = &shared.operator_token {
+pub(super) async fn metrics(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
+    if let Some(token) = &site.operator_token {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
         if !same(given, token.expose()) {
@@ -84,7 +85,7 @@ pub(super) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) ->
             let _ = writeln!(text, "{name}{labels} {value}");
         }
     };
-    let counts = shared.store.counts().await.unwrap_or_default();
+    let counts = site.store.counts().await.unwrap_or_default();
     family(
         "lead_intake_deliveries",
         "gauge",
@@ -94,7 +95,7 @@ pub(super) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) ->
             .map(|(name, state, count)| (format!("{{destination=\"{name}\",state=\"{state}\"}}"), *count))
             .collect(),
     );
-    let lanes = || shared.lanes.iter();
+    let lanes = || site.lanes.iter();
     let tallies = lanes().flat_map(|lane| {
         lane.tally().read().map(move |(outcome, count)| {
             (format!("{{destination=\"{}\",outcome=\"{}\"}}", lane.name(), outcome.as_str()), count)
@@ -116,7 +117,7 @@ pub(super) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) ->
             })
             .collect(),
     );
-    let up = u64::from(shared.store_is_ready().await);
+    let up = u64::from(site.store_is_ready().await);
     family("lead_intake_store_ok", "gauge", "1 while the store can commit.", vec![(String::new(), up)]);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -2,6 +2,7 @@
 //! handed to the intake.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::multipart::MultipartRejection;
@@ -13,7 +14,7 @@ use axum::{Extension, Form, RequestExt};
 use serde_json::Value;
 
 use super::answer::{Refusal, invalid, refusal, taken};
-use super::{Shared, guard, onward, page};
+use super::{Site, guard, onward, page};
 use crate::id::IdempotencyKey;
 use crate::intake::{Answer, Arrival};
 use crate::lead::validate::validate;
@@ -23,44 +24,53 @@ use crate::lead::{Submission, Visitor};
 const USER_AGENT: usize = 500;
 
 pub(super) async fn submit(
-    State(shared): State<Shared>,
+    State(site): State<Arc<Site>>,
     peer: Option<Extension<ConnectInfo<SocketAddr>>>,
     request: Request,
 ) -> Response {
-    let headers = request.headers().clone();
-    let html = page::is_wanted(&headers);
-    if !guard::may_submit(&headers, &shared.settings.allowed_origins) {
-        let what_to_do = "This website may not send leads here. Its owner can allow it with ALLOWED_ORIGINS.";
-        return shown(refusal(StatusCode::FORBIDDEN, what_to_do), html);
-    }
-    let read = tokio::time::timeout(shared.settings.body_timeout, read(request, &headers)).await;
-    let late = || refusal(StatusCode::REQUEST_TIMEOUT, "The body took too long to arrive. Send it again.");
-    let submission = match read.unwrap_or_else(|_| Err(late())) {
-        Ok(submission) => submission,
+    let html = page::is_wanted(request.headers());
+    // Nothing of the request is kept while its lead is on its way: hundreds are at once. Boxed, for it is large.
+    let arrival = match Box::pin(arrival(&site, peer, request)).await {
+        Ok(arrival) => arrival,
         Err(refusal) => return shown(refusal, html),
     };
+    let form = html.then(|| arrival.lead.form_name.clone());
+    match (site.door.submit(arrival).await, form) {
+        (Answer::Accepted(_) | Answer::Repeat(_), Some(form)) => {
+            onward(site.forms.rules(&form).thank_you.as_deref().unwrap_or(page::THANK_YOU))
+        }
+        (answer, _) => taken(answer, |refusal| shown(refusal, html)),
+    }
+}
+
+/// What a request brings to the door.
+async fn arrival(
+    site: &Site,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    request: Request,
+) -> Result<Arrival, Refusal> {
+    let headers = request.headers().clone();
+    if !guard::may_submit(&headers, &site.settings.allowed_origins) {
+        let what_to_do = "This website may not send leads here. Its owner can allow it with ALLOWED_ORIGINS.";
+        return Err(refusal(StatusCode::FORBIDDEN, what_to_do));
+    }
+    let late = |_| refusal(StatusCode::REQUEST_TIMEOUT, "The body took too long to arrive. Send it again.");
+    let submission =
+        tokio::time::timeout(site.settings.body_timeout, read(request, &headers)).await.map_err(late)??;
     let key = key(&headers, &submission);
-    let lead = validate(&submission, |form| shared.forms.rules(form));
+    let lead = validate(&submission, |form| site.forms.rules(form));
     match (lead, key) {
         (Ok(lead), Ok(key)) => {
             let address = peer.map(|Extension(ConnectInfo(peer))| {
-                guard::client(peer, &headers, &shared.settings.trusted_proxies)
+                guard::client(peer, &headers, &site.settings.trusted_proxies)
             });
-            let ip_hash = address.map(|address| shared.address_hash.of(address));
-            let visitor = Visitor { ip_hash, user_agent: user_agent(&headers) };
-            let thank_you = shared.forms.rules(&lead.form_name).thank_you.clone();
-            let answer = shared.door.submit(Arrival { lead, key, visitor }).await;
-            match answer {
-                Answer::Accepted(_) | Answer::Repeat(_) if html => {
-                    onward(thank_you.as_deref().unwrap_or(page::THANK_YOU))
-                }
-                _ => taken(answer, |refusal| shown(refusal, html)),
-            }
+            let ip_hash = address.map(|address| site.address_hash.of(address));
+            Ok(Arrival { lead, key, visitor: Visitor { ip_hash, user_agent: user_agent(&headers) } })
         }
         (lead, key) => {
             let mut errors = lead.err().unwrap_or_default();
             errors.form_errors.extend(key.err());
-            shown((StatusCode::BAD_REQUEST, errors), html)
+            Err((StatusCode::BAD_REQUEST, errors))
         }
     }
 }

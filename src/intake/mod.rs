@@ -5,11 +5,15 @@
 
 pub mod fallback;
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Deserialize;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -21,7 +25,7 @@ use crate::delivery::{Birth, Claim, Entry, Outcome, Planned};
 use crate::dispatch::gate::Condition;
 use crate::dispatch::{Lane, Lanes};
 use crate::id::{IdempotencyKey, LeadId};
-use crate::lead::{Lead, NewLead, Visitor};
+use crate::lead::{Digest, Lead, NewLead, Visitor};
 use crate::report::Chain;
 use crate::store::{Accepted, Store, StoreError};
 use crate::units;
@@ -110,6 +114,45 @@ impl Reply {
     }
 }
 
+/// The work on a lead, done by whoever waits for the answer: a task of its own would cost every submit a
+/// way to another thread and back. What is left of it once the answer is given, or when the caller goes away,
+/// goes on without them.
+struct Carried {
+    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    answer: oneshot::Receiver<Answer>,
+    tracker: TaskTracker,
+}
+
+impl Future for Carried {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        // Taken out first: work that panics is not gone on with.
+        if let Some(mut work) = self.work.take()
+            && work.as_mut().poll(context).is_pending()
+        {
+            self.work = Some(work);
+        }
+        match self.answer.try_recv() {
+            Ok(answer) => Poll::Ready(answer),
+            Err(TryRecvError::Empty) => Poll::Pending,
+            Err(TryRecvError::Closed) => {
+                error!("a submit failed; this is a fault of ours");
+                Poll::Ready(Answer::Unavailable { retry_after: RETRY_AFTER })
+            }
+        }
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        // Without a runtime the process is at its end.
+        if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
+            self.tracker.spawn_on(work, &runtime);
+        }
+    }
+}
+
 impl Intake {
     /// A door to these lanes.
     pub fn new(
@@ -124,15 +167,15 @@ impl Intake {
     }
 
     /// Takes a lead. The work goes on when the caller goes away, and after the answer.
-    pub async fn submit(self: &Arc<Self>, arrival: Arrival) -> Answer {
-        let intake = Arc::clone(self);
+    pub fn submit(self: &Arc<Self>, arrival: Arrival) -> impl Future<Output = Answer> + Send + use<> {
+        let Arrival { lead, key, visitor } = arrival;
+        let digest = lead.digest();
+        let lead = Arc::new(Lead::new(lead, key.as_ref(), self.clock.now(), visitor));
         let (to, answer) = oneshot::channel();
         let reply = Reply { to: Some(to), deadline: Instant::now() + self.patience.deadline };
-        self.tracker.spawn(async move { intake.take(arrival, reply).await });
-        answer.await.unwrap_or_else(|_| {
-            error!("a submit failed; this is a fault of ours");
-            Answer::Unavailable { retry_after: RETRY_AFTER }
-        })
+        let intake = Arc::clone(self);
+        let work = Box::pin(async move { intake.take(lead, digest, reply).await });
+        Carried { work: Some(work), answer, tracker: self.tracker.clone() }
     }
 
     /// Whether leads are taken even while the store cannot commit.
@@ -140,14 +183,11 @@ impl Intake {
         self.fallback.as_ref().is_some_and(|fallback| fallback.lane().condition() != Condition::Parked)
     }
 
-    async fn take(&self, arrival: Arrival, mut reply: Reply) {
-        let Arrival { lead, key, visitor } = arrival;
-        let digest = lead.digest();
-        let mut starts: Vec<_> = self.lanes.iter().map(|lane| start(&lead, lane)).collect();
+    async fn take(&self, lead: Arc<Lead>, digest: Digest, mut reply: Reply) {
+        let id = lead.id;
+        let mut starts: Vec<_> = self.lanes.iter().map(|lane| start(&lead.submitted, lane)).collect();
         starts.retain(|start| start.verdict != Verdict::Elsewhere);
         let deliveries = starts.iter().map(Start::planned).collect();
-        let lead = Arc::new(Lead::new(lead, key.as_ref(), self.clock.now(), visitor));
-        let id = lead.id;
         if let Some(answer) = self.fallback.as_ref().and_then(|fallback| fallback.recall(id, &digest)) {
             return reply.give(answer);
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use stand_ins::smtp::{Mail, Mode, PASSWORD, Smtp, Stage, What};
 
-use crate::support::{Service, ada, soon};
+use crate::support::{Service, ada, binary, soon};
 
 /// A service that sends the team's notification alone.
 async fn notifying(smtp: &Smtp, more: &[(&str, &str)]) -> Service {
@@ -357,6 +357,46 @@ async fn nothing_that_a_visitor_typed_adds_a_header_a_recipient_or_a_line() {
     let (status, body) =
         service.submit(&json!({"name": "a\r\nBcc: x@y.z", "email": "a@b.test\r\nBcc: x@y.z"})).await;
     assert!(status == 400 && body["errors"]["fieldErrors"]["email"].is_array());
+}
+
+#[tokio::test]
+async fn a_mail_comes_from_our_domain_to_each_once_and_its_subject_stays_a_line() {
+    let smtp = Smtp::start(Mode::Plain).await;
+    let folder = tempfile::tempdir().unwrap();
+    let subject = "{% for field in fields %}{{ field.value }}{% endfor %}";
+    std::fs::write(folder.path().join("notification.subject.txt"), subject).unwrap();
+    let service = notifying(
+        &smtp,
+        &[
+            ("LEAD_INTAKE__MAIL__TEMPLATES", folder.path().to_str().unwrap()),
+            (
+                "LEAD_INTAKE__DESTINATIONS__NOTIFICATION__TO",
+                "sales@example.com, sales@EXAMPLE.com, boss@example.com",
+            ),
+        ],
+    )
+    .await;
+    let mut lead = ada();
+    lead["form_data"] = json!({ "message": "x".repeat(5_000) });
+    service.accepted(&lead).await;
+    let mails = sent(&smtp, 1).await;
+    assert_eq!(mails[0].hello, "forms.example.com");
+    assert_eq!(mails[0].recipients, ["sales@example.com", "boss@example.com"]);
+    assert_eq!(mails[0].header("subject").unwrap(), "x".repeat(200));
+}
+
+#[tokio::test]
+async fn a_sender_s_name_with_a_line_end_is_found_before_any_lead() {
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [
+        ("SMTP_URL", "smtps://mail.example.com"),
+        ("EMAIL_FROM", "Example\r\nBcc: eve@example.com <hello@example.com>"),
+        ("EMAIL_NOTIFY_TO", "sales@example.com"),
+    ];
+    let ended = binary(folder.path(), &variables).arg("check").output().await.unwrap();
+    let text = String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{text}");
+    assert!(text.contains("mail.from") && text.contains("no control characters"), "{text}");
 }
 
 #[tokio::test]

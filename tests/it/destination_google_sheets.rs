@@ -117,6 +117,52 @@ async fn a_person_may_reorder_add_and_sort_columns_and_rows() {
 }
 
 #[tokio::test]
+async fn rows_begin_where_the_header_begins() {
+    let google = Google::start().await;
+    google.edit("Leads", |tab| tab.cells = vec![vec![json!(""), json!("id"), json!("name")]]);
+    let service = service(&google, &[]).await;
+    let ids = [service.accepted(&ada()).await, service.accepted(&ada()).await];
+    for (row, id) in ids.iter().enumerate() {
+        assert_eq!(google.rows("Leads")[row + 1][..3], ["", id.as_str(), "Ada Lovelace"]);
+        let delivery = service.delivery(id, "sheet").await;
+        assert_eq!(delivery["history"].as_array().unwrap().len(), 1, "{delivery}");
+    }
+}
+
+#[tokio::test]
+async fn an_append_is_no_larger_than_the_settings_say() {
+    let google = Google::start().await;
+    let size = ("LEAD_INTAKE__DESTINATIONS__SHEET__APPEND_SIZE", "10KB");
+    let service = service(&google, &[SHORT_DEADLINE, size]).await;
+    let message = "x".repeat(3_000);
+    let leads: Vec<_> =
+        (0..10).map(|it| named(&format!("Lead {it}"), &json!({"message": message}))).collect();
+    grouped(&google, &service, &leads).await;
+    soon(google.until(|seen| seen.calls.iter().map(|call| call.rows).sum::<usize>() >= 10)).await;
+    assert!(google.seen().calls.iter().all(|call| call.rows <= 3), "{:?}", google.seen().calls);
+}
+
+#[tokio::test]
+async fn the_lease_of_an_attempt_outlasts_what_google_may_still_write() {
+    let google = Google::start().await;
+    google.always(On::Any, Fault::Hang);
+    let service = service(
+        &google,
+        &[
+            ("LEAD_INTAKE__DESTINATIONS__SHEET__LOOK_AFTER", "200s"),
+            ("LEAD_INTAKE__DESTINATIONS__SHEET__TIMEOUT", "90s"),
+            ("LEAD_INTAKE__INTAKE__DEADLINE", "50ms"),
+        ],
+    )
+    .await;
+    service.accepted(&ada()).await;
+    let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    let lease: i64 =
+        store.query_row("SELECT due_at - open_since FROM deliveries", [], |row| row.get(0)).unwrap();
+    assert!(lease >= 290_000, "should this process die, none looks before: {lease} ms");
+}
+
+#[tokio::test]
 async fn many_at_once_share_an_append_a_header_write_and_a_token() {
     let google = Google::start().await;
     google.always(On::Any, Fault::Slow(Duration::from_millis(100)));

@@ -368,6 +368,43 @@ async fn a_form_is_submitted_once_and_never_again_after_a_lost_answer() {
     store.execute("UPDATE deliveries SET state = 'pending', due_at = 0, receipt = NULL", []).unwrap();
     service.until_state(&id, "hubspot", "delivered").await;
     assert_eq!((crm.vendor().submissions.len(), made(&crm.calls())), (1, 1));
+
+    // A visitor without the cookie; and an answer that says nothing of what was done is as good as lost.
+    crm.next("POST /submissions", Fault::ApplyThenAnswer(Reply::html(502)));
+    let mut lead = ada();
+    lead["email"] = json!("Grace.Hopper@EXAMPLE.com");
+    let id = service.accepted(&lead).await;
+    let delivery = service.until_state(&id, "hubspot", "delivered").await;
+    assert_eq!(delivery["history"].as_array().unwrap().len(), 1, "{delivery}");
+    let submissions = crm.vendor().submissions.clone();
+    assert_eq!(submissions.len(), 2);
+    assert!(submissions[1]["context"].get("hutk").is_none(), "{}", submissions[1]);
+    let made = crm.calls().into_iter().rfind(|call| call.line() == format!("POST {CONTACTS}")).unwrap();
+    assert_eq!(made.body["properties"]["email"], "grace.hopper@example.com", "as HubSpot keeps it");
+}
+
+#[tokio::test]
+async fn a_legal_basis_is_claimed_of_those_alone_who_gave_consent() {
+    let crm = hubspot::start().await;
+    let basis = "Freely given consent from contact";
+    let service = service(
+        &crm,
+        &[
+            ("LEAD_INTAKE__DESTINATIONS__HUBSPOT__LEGAL_BASIS", basis),
+            ("LEAD_INTAKE__DESTINATIONS__HUBSPOT__REQUIRES_CONSENT", "false"),
+        ],
+    )
+    .await;
+    for (address, consent, expected) in
+        [("yes@example.org", true, Some(basis)), ("no@example.org", false, None)]
+    {
+        let mut lead = ada();
+        lead["email"] = json!(address);
+        lead["consent_given"] = json!(consent);
+        let id = service.accepted(&lead).await;
+        service.until_state(&id, "hubspot", "delivered").await;
+        assert_eq!(of(&crm, address, "hs_legal_basis").as_deref(), expected);
+    }
 }
 
 #[tokio::test]

@@ -405,6 +405,55 @@ async fn a_person_who_may_have_been_made_is_found_although_the_search_lags_and_b
 }
 
 #[tokio::test]
+async fn what_may_have_been_made_is_found_on_a_later_page_of_a_list() {
+    let vendor = pipedrive::start().await;
+    {
+        let mut books = vendor.vendor();
+        for number in 0..500 {
+            books.add_person("Somebody", &format!("somebody{number}@example.com"));
+        }
+        books.search_lags = true;
+    }
+    let service = service(&vendor, &[]).await;
+    vendor.next(PERSON, Fault::ApplyThenDrop);
+    let first = service.accepted(&ada()).await;
+    service.until_state(&first, "pipedrive", "delivered").await;
+    assert_eq!(
+        made(&vendor, "ada@example.com", &first),
+        (1, 1, 1),
+        "the person is the 501st of those that changed"
+    );
+    {
+        let mut books = vendor.vendor();
+        let lead = books.leads[0].clone();
+        for number in 0..100 {
+            let mut other = lead.clone();
+            (other["id"], other["origin_id"]) = (json!(format!("other-{number}")), json!("somebody's"));
+            books.leads.push(other);
+        }
+    }
+    vendor.next(LEAD, Fault::ApplyThenDrop);
+    let second = service.accepted(&ada()).await;
+    service.until_state(&second, "pipedrive", "delivered").await;
+    let ours = vendor.vendor().leads.iter().filter(|lead| lead["origin_id"] == second.as_str()).count();
+    assert_eq!(ours, 1, "the lead is the 102nd of its person");
+}
+
+#[tokio::test]
+async fn a_search_that_finds_somebody_else_makes_a_person() {
+    let vendor = pipedrive::start().await;
+    let other = vendor.vendor().add_person("Bea", "ada@example.com.example.org");
+    let found = json!({ "item": { "id": other, "type": "person", "name": "Bea", "emails": ["ada@example.com.example.org"] } });
+    let body =
+        json!({ "success": true, "data": { "items": [found] }, "additional_data": { "next_cursor": null } });
+    vendor.next(SEARCH, Fault::json(200, body));
+    let service = service(&vendor, &[]).await;
+    let id = service.accepted(&ada()).await;
+    service.until_state(&id, "pipedrive", "delivered").await;
+    assert_eq!(made(&vendor, "ada@example.com", &id), (1, 1, 1));
+}
+
+#[tokio::test]
 async fn nothing_is_taken_for_absent_before_it_can_be_seen() {
     for on in [PERSON, LEAD, NOTE] {
         let vendor = pipedrive::start().await;
@@ -565,20 +614,22 @@ async fn a_kill_at_any_step_goes_on_after_the_last_one_that_was_saved() {
 
 #[tokio::test]
 async fn a_step_that_is_done_is_not_done_again() {
-    let vendor = pipedrive::start().await;
-    let service = service(&vendor, &[]).await;
-    for (number, fault) in [refuse(500, "x"), refuse(422, "x")].into_iter().enumerate() {
-        let address = format!("a{number}@example.com");
-        vendor.next(NOTE, Fault::Answer(fault));
-        let id = service.accepted(&from(&address)).await;
-        if number == 1 {
-            service.until_state(&id, "pipedrive", "dead").await;
-            service.cli(&["deliveries", "replay", "--state", "dead", "--yes"]).await;
+    for (create, item) in [("lead", LEAD), ("deal", DEAL)] {
+        let vendor = pipedrive::start().await;
+        let service = service(&vendor, &[("CREATE", create)]).await;
+        for (number, fault) in [refuse(500, "x"), refuse(422, "x")].into_iter().enumerate() {
+            let address = format!("a{number}@example.com");
+            vendor.next(NOTE, Fault::Answer(fault));
+            let id = service.accepted(&from(&address)).await;
+            if number == 1 {
+                service.until_state(&id, "pipedrive", "dead").await;
+                service.cli(&["deliveries", "replay", "--state", "dead", "--yes"]).await;
+            }
+            service.until_state(&id, "pipedrive", "delivered").await;
+            assert_eq!(made(&vendor, &address, &id), (1, 1, 1), "{create}");
         }
-        service.until_state(&id, "pipedrive", "delivered").await;
-        assert_eq!(made(&vendor, &address, &id), (1, 1, 1));
+        assert_eq!([SEARCH, PERSON, item, NOTE].map(|line| count(&vendor, line)), [2, 2, 2, 4], "{create}");
     }
-    assert_eq!([SEARCH, PERSON, LEAD, NOTE].map(|line| count(&vendor, line)), [2, 2, 2, 4]);
 }
 
 #[tokio::test]

@@ -45,6 +45,22 @@ async fn the_body_is_the_lead_with_its_id_and_signed() {
 }
 
 #[tokio::test]
+async fn while_secrets_are_rotated_whoever_knows_either_can_tell() {
+    let old = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    for known in [SECRET, old] {
+        let hook = Hook::start().await;
+        hook.expect_signature(known);
+        let secrets =
+            [("CRM_WEBHOOK_SECRET", SECRET), ("LEAD_INTAKE__DESTINATIONS__CRM__PREVIOUS_SECRET", old)];
+        let service = service(&hook, &secrets).await;
+        service.accepted(&ada()).await;
+        let calls = soon(hook.until(|calls| !calls.is_empty())).await;
+        assert_eq!(calls[0].signature, Some(Ok(())));
+        assert_eq!(calls[0].headers["webhook-signature"].split(' ').count(), 2);
+    }
+}
+
+#[tokio::test]
 async fn zapier_and_make_also_get_a_timestamp_and_a_full_queue_is_tried_again() {
     let (zapier, make) = (Hook::start().await, Hook::start().await);
     make.script().next(Fault::make_queue_full());

@@ -89,15 +89,7 @@ macro_rules! call {
 
 impl Api {
     pub(super) fn new(parsed: &Parsed) -> Self {
-        let tls = rustls::ClientConfig::builder()
-            .with_platform_verifier()
-            .expect("the platform's certificate roots can be read")
-            .with_no_client_auth();
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .build();
+        let connector = connector();
         let tokens = Tokens::new(parsed.key.clone(), connector.clone());
         let mut hub = Sheets::new(Client::builder(TokioExecutor::new()).build(connector), tokens.clone());
         hub.base_url(parsed.base_url.clone());
@@ -323,6 +315,15 @@ impl Api {
         call!(self, WRITE, self.hub.spreadsheets().values_batch_update(request.clone(), &self.spreadsheet))
             .map(|_| ())
     }
+}
+
+/// How connections to Google are made.
+pub(super) fn connector() -> Connector {
+    let tls = rustls::ClientConfig::builder()
+        .with_platform_verifier()
+        .expect("the platform's certificate roots can be read")
+        .with_no_client_auth();
+    hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build()
 }
 
 fn tab(sheet: &Sheet) -> Option<Tab> {

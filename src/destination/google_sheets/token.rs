@@ -148,3 +148,24 @@ impl GetToken for Tokens {
         Box::pin(async move { self.get().await.map(Some).map_err(|failure| Box::new(failure) as Failure) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use stand_ins::google::{Google, TokenFault};
+
+    use super::super::api::connector;
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_token_hears_of_an_outage_by_one_question() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let google = Google::start().await;
+        google.token_script().always(TokenFault::unavailable());
+        let key = serde_json::from_str(&google.credentials()).unwrap();
+        let tokens = Tokens::new(key, connector());
+        let heard = join_all((0..20).map(|_| tokens.get())).await;
+        assert!(heard.iter().all(|it| matches!(it, Err(NoToken::Unavailable))));
+        assert_eq!(google.seen().token_requests, 1);
+    }
+}

@@ -73,13 +73,14 @@ pub(super) fn open_reader(path: &Path, busy: Duration) -> Result<Connection, Sto
     Ok(db)
 }
 
-/// WAL with synchronous FULL: a commit is on the disk when it returns.
+/// WAL with synchronous FULL: a commit is on the disk when it returns. A new file gets pages of 8 KiB: each is written
+/// by two system calls.
 fn prepare(db: &Connection, busy: Duration) -> rusqlite::Result<()> {
     db.busy_timeout(busy)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     db.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-         PRAGMA wal_autocheckpoint = 8000;
+        "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+         PRAGMA wal_autocheckpoint = 4000;
          CREATE TABLE IF NOT EXISTS migrations (
              name TEXT PRIMARY KEY, digest BLOB NOT NULL
          ) STRICT, WITHOUT ROWID;",

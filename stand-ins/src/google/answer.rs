@@ -82,7 +82,7 @@ fn met(shared: &Shared, authorization: Option<&str>, id: &str, mut call: Call, f
     }
     match fault {
         Some(Fault::Status(code)) => return refused(refusal(*code, message(*code))),
-        Some(Fault::Forbidden(why)) => return refused(refusal(403, why)),
+        Some(Fault::Refuse(code, why)) => return refused(refusal(*code, why)),
         Some(Fault::Html(code)) => {
             return Met::Reply(reply(*code, "text/html", "<html><title>Error</title></html>".to_owned()));
         }

@@ -9,8 +9,8 @@ use super::calls::Kind;
 pub enum Fault {
     /// This status with Google's body for it; nothing is done.
     Status(u16),
-    /// 403 with this message.
-    Forbidden(&'static str),
+    /// This status with this message; nothing is done.
+    Refuse(u16, &'static str),
     /// A status with a page of HTML, as a proxy gives it; nothing is done.
     Html(u16),
     /// 429 with Google's quota body; nothing is done.

@@ -6,6 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 /// A mail as it came.
 #[derive(Clone, Debug)]
 pub struct Mail {
+    /// The name that the client greeted with.
+    pub hello: String,
     /// The envelope's sender.
     pub from: String,
     /// The envelope's recipients.

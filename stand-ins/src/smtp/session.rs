@@ -32,6 +32,7 @@ struct Session {
     shared: Arc<Shared>,
     is_safe: bool,
     is_known: bool,
+    hello: String,
     from: Option<String>,
     recipients: Vec<String>,
 }
@@ -44,7 +45,14 @@ async fn talk(stream: TcpStream, shared: Arc<Shared>) -> Result<(), End> {
     let is_safe = shared.mode == Mode::Implicit;
     let stream: Box<dyn Stream> =
         if is_safe { Box::new(shared.tls.accept(stream).await?) } else { Box::new(stream) };
-    let mut session = Session { shared, is_safe, is_known: false, from: None, recipients: Vec::new() };
+    let mut session = Session {
+        shared,
+        is_safe,
+        is_known: false,
+        hello: String::new(),
+        from: None,
+        recipients: Vec::new(),
+    };
     let mut connection = BufStream::new(stream);
     session.say(&mut connection, Stage::Greeting, "220 stand-in ESMTP").await?;
     loop {
@@ -56,6 +64,7 @@ async fn talk(stream: TcpStream, shared: Arc<Shared>) -> Result<(), End> {
         let verb = text.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
         match verb.as_str() {
             "EHLO" => {
+                session.hello = text.split(' ').nth(1).unwrap_or_default().to_owned();
                 session.hello(&mut connection).await?;
             }
             "STARTTLS" if session.shared.mode == Mode::StartTls && !session.is_safe => {
@@ -227,6 +236,7 @@ impl Session {
             raw.extend_from_slice(if line.first() == Some(&b'.') { &line[1..] } else { &line });
         }
         let mail = Mail {
+            hello: self.hello.clone(),
             from: self.from.clone().unwrap_or_default(),
             recipients: self.recipients.clone(),
             raw,

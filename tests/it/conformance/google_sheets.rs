@@ -37,6 +37,13 @@ pub(super) async fn start() -> Vendor<Google> {
     }
 }
 
+const API_OFF: &str = "Google Sheets API has not been used in project 1 before or it is disabled.";
+
+const NO_TOKEN: &str = "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other form of API consumer identity to call this API.";
+
+const FULL: &str =
+    "This action would increase the number of cells in the workbook above the limit of 10000000 cells.";
+
 fn append(words: &'static str, fault: Fault) -> Case<Google> {
     Case::new(words, move |google: &Google| google.next(On::Appends, fault.clone()))
 }
@@ -77,6 +84,11 @@ pub(super) fn cases() -> Vec<Case<Google>> {
             google.next(On::Appends, Fault::PutAt("H9"));
         }),
         append("400: Google does not take the row", Fault::Status(400)),
+        append(
+            "400: the tab was renamed a moment ago",
+            Fault::Refuse(400, "Unable to parse range: 'Leads'!A1"),
+        ),
+        append("400: the spreadsheet is full", Fault::Refuse(400, FULL)),
         Case::new("400: the tab is protected", |google: &Google| {
             tab_of_ours(google);
             google.protect("Leads", 400);
@@ -89,7 +101,9 @@ pub(super) fn cases() -> Vec<Case<Google>> {
             google.next(On::Appends, Fault::Status(401));
         }),
         any("401, with a fresh token too", Fault::Status(401)),
-        any("403: the sheet is not shared", Fault::Forbidden("The caller does not have permission")),
+        any("403: the sheet is not shared", Fault::Refuse(403, "The caller does not have permission")),
+        any("403: the Sheets API is off", Fault::Refuse(403, API_OFF)),
+        append("403 as if there were no token", Fault::Refuse(403, NO_TOKEN)),
         any("404: the spreadsheet was deleted", Fault::Status(404)),
         append("429: the quota of a minute is used up", Fault::Quota),
         append("429 with `Retry-After: 7200`", Fault::QuotaFor(7_200)),
@@ -103,5 +117,8 @@ pub(super) fn cases() -> Vec<Case<Google>> {
         token("No token: 502 with a page of HTML", TokenFault::Answer(502, "<html></html>".to_owned())),
         token("No token: 200 without an expiry", TokenFault::NoExpiry),
         token("No token: the connection breaks", TokenFault::Drop),
+        Case::hanging("No token: no answer in time", |google: &Google| {
+            google.token_script().next(TokenFault::Hang);
+        }),
     ]
 }

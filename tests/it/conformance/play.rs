@@ -102,7 +102,7 @@ async fn play<S>(vendor: Vendor<S>, case: Case<S>) -> Row {
         fault,
         visitor: match (vendor.is_inline, is_waited_out) {
             (false, _) => "200, at once",
-            (true, true) => "200, after the attempt",
+            (true, true) => "200",
             (true, false) => "200, at the deadline",
         },
         attempts: end["history"].as_array().unwrap().len(),

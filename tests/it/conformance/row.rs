@@ -37,7 +37,7 @@ pub(super) enum Wait {
 }
 
 /// The head of every table.
-pub(super) const HEAD: &str = "| What goes wrong | The visitor gets | The store says, after the first attempt | Mended, and due | The vendor has |\n\
+pub(super) const HEAD: &str = "| What goes wrong | The visitor gets | The store says, after the first attempt | Mended and due, it is delivered by | The vendor has |\n\
      | --- | --- | --- | --- | --- |\n";
 
 impl Row {
@@ -60,8 +60,8 @@ impl Row {
         let note = self.note.as_ref().map(|note| format!("<br>*{}*", quoted(note))).unwrap_or_default();
         let end = match (self.first.state.as_str(), self.attempts) {
             ("delivered", _) => return "–".to_owned(),
-            ("dead", number) => format!("replayed: delivered by attempt {number}"),
-            (_, number) => format!("delivered by attempt {number}"),
+            ("dead", number) => format!("a replay, attempt {number}"),
+            (_, number) => format!("attempt {number}"),
         };
         format!("{end}{note}")
     }

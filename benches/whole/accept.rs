@@ -1,18 +1,13 @@
 //! Accepted leads per second, with four deliveries planned for each and every commit on the disk, beside a
-//! handler that only parses, validates and answers. Both over HTTP on the loopback, in turns, in one run:
-//! the machine is shared with the load generator, so only the ratio says something.
-//!
-//! `cargo bench --bench accept`
-
-#[path = "support/load.rs"]
-mod load;
+//! handler that only parses, validates and answers. Both over HTTP on the loopback, in turns, in one process: the
+//! machine is shared with the load generator, so only the ratio says something.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use lead_intake::clock::Clock;
 use lead_intake::config::{Inputs, load as configured};
 use lead_intake::delivery::{DeliveryError, Kind, Receipt};
@@ -21,19 +16,26 @@ use lead_intake::dispatch::{Alerts, Lane, Lanes, Surroundings};
 use lead_intake::http::{AddressHash, Door, Forms, Site, router, serve::serve};
 use lead_intake::id::LeadId;
 use lead_intake::intake::{Answer, Arrival, Intake, Patience};
+use lead_intake::store::postgres::{Address, Postgres};
 use lead_intake::store::{Store, sqlite::Sqlite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use super::{Row, load, median, postgres};
+
+const CONNECTIONS: usize = 512;
+
+const TURN: Duration = Duration::from_secs(2);
+
+const TURNS: usize = 7;
 
 /// Parses, validates, answers.
 struct Bare;
 
-#[async_trait]
 impl Door for Bare {
-    async fn submit(&self, _: Arrival) -> Answer {
-        Answer::Accepted(LeadId::fresh())
+    fn submit(&self, _: Arrival) -> BoxFuture<'_, Answer> {
+        Box::pin(async { Answer::Accepted(LeadId::fresh()) })
     }
 }
 
@@ -78,37 +80,61 @@ fn processor_time() -> Duration {
     Duration::from_millis(10 * ticks.sum::<u64>())
 }
 
-/// Posts from `connections` at once for `length`; answers of 200 per second, and the processor's µs for each.
-async fn rate(address: std::net::SocketAddr, connections: usize, length: Duration) -> (f64, f64) {
+/// Answers per second, and the processor's µs for each.
+async fn rate(address: SocketAddr) -> (f64, f64) {
     let before = processor_time();
-    let (good, request) = (Arc::new(AtomicU64::new(0)), Arc::new(load::request()));
-    let end = Instant::now() + length;
-    let mut clients = tokio::task::JoinSet::new();
-    for _ in 0..connections {
-        let (good, request) = (Arc::clone(&good), Arc::clone(&request));
-        clients.spawn(async move {
-            let mut connection = TcpStream::connect(address).await.expect("the service listens");
-            connection.set_nodelay(true).expect("a socket takes options");
-            while Instant::now() < end {
-                assert!(load::post(&mut connection, &request).await, "an answer that is not 200");
-                good.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-    }
-    while clients.join_next().await.is_some() {}
-    let good = good.load(Ordering::Relaxed) as f64;
-    (good / length.as_secs_f64(), (processor_time() - before).as_secs_f64() * 1e6 / good)
+    let good = load::many(address, CONNECTIONS, TURN, usize::MAX).await as f64;
+    (good / TURN.as_secs_f64(), (processor_time() - before).as_secs_f64() * 1e6 / good)
 }
 
-#[tokio::main]
-async fn main() {
+pub(crate) async fn rows() -> Vec<Row> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let clock = Clock::system();
-    let store: Arc<dyn Store> =
-        Arc::new(Sqlite::open(&folder.path().join("leads.db"), clock.clone()).expect("a fresh file"));
-    let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+    let sqlite = Sqlite::open(&folder.path().join("leads.db"), Clock::system()).expect("a fresh file");
+    let mut rows = vec![compare("SQLite", Arc::new(sqlite), "0.8").await];
+    if postgres::is_here() {
+        let server = postgres::Server::start();
+        let url = Address::parse(&server.database().await).expect("a URL");
+        let store: Arc<dyn Store> =
+            Arc::new(Postgres::open(&url, Clock::system()).await.expect("a fresh database"));
+        rows.push(compare("PostgreSQL", Arc::clone(&store), "0.4").await);
+        store.close().await;
+    }
+    rows
+}
+
+async fn compare(engine: &str, store: Arc<dyn Store>, aim: &'static str) -> Row {
+    let stop = CancellationToken::new();
+    let bare = listen(Arc::new(Bare), Arc::clone(&store), &stop).await;
+    let full = listen(Arc::new(intake(&store)), Arc::clone(&store), &stop).await;
+    let (mut ratios, mut rates, mut costs) = (Vec::new(), (Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+    for turn in 0..=TURNS {
+        let ((bare, bare_cost), (full, full_cost)) = (rate(bare).await, rate(full).await);
+        // The first turn warms up.
+        if turn > 0 {
+            ratios.push(full / bare);
+            rates.0.push(bare);
+            rates.1.push(full);
+            costs.0.push(bare_cost);
+            costs.1.push(full_cost);
+        }
+    }
+    stop.cancel();
+    let measured = format!(
+        "{:.2} ({:.0} and {:.0} a second; {:.0} and {:.0} µs of the processors, load generator included)",
+        median(ratios),
+        median(rates.1),
+        median(rates.0),
+        median(costs.1),
+        median(costs.0),
+    );
+    Row::new(format!("accepts with four deliveries on {engine}, of a bare handler's"), measured, aim)
+}
+
+/// An intake with four lanes that plan their deliveries and start none.
+fn intake(store: &Arc<dyn Store>) -> Arc<Intake> {
+    let (clock, tracker) = (Clock::system(), TaskTracker::new());
     let around = Surroundings {
-        store: Arc::clone(&store),
+        store: Arc::clone(store),
         clock: clock.clone(),
         tracker: tracker.clone(),
         stop: CancellationToken::new(),
@@ -116,7 +142,6 @@ async fn main() {
         settled: Arc::default(),
         alerts: Alerts::default(),
     };
-    // A lane that has stopped plans its deliveries and starts none.
     around.stop.cancel();
     let lane = |name: &str| {
         let settings = LaneSettings {
@@ -139,27 +164,5 @@ async fn main() {
     };
     let lanes = Lanes::new(["sheet", "notification", "confirmation", "crm"].map(lane));
     let patience = Patience { deadline: Duration::from_secs(5), commit: Duration::from_secs(5) };
-    let intake = Intake::new(Arc::clone(&store), lanes, clock, tracker, patience, None);
-    let bare = listen(Arc::new(Bare), Arc::clone(&store), &stop).await;
-    let full = listen(Arc::new(intake), Arc::clone(&store), &stop).await;
-
-    let (connections, turn) = (512, Duration::from_secs(3));
-    rate(bare, connections, Duration::from_secs(1)).await;
-    rate(full, connections, Duration::from_secs(1)).await;
-    println!(
-        "{connections} connections, {} s a turn; µs of the processors, load generator included",
-        turn.as_secs()
-    );
-    println!("turn  bare/s  stored/s  ratio  bare µs  stored µs");
-    let mut ratios = Vec::new();
-    for number in 1..=5 {
-        let (bare, bare_cost) = rate(bare, connections, turn).await;
-        let (full, full_cost) = rate(full, connections, turn).await;
-        let ratio = full / bare;
-        ratios.push(ratio);
-        println!("{number:4}  {bare:6.0}  {full:8.0}  {ratio:5.2}  {bare_cost:7.1}  {full_cost:9.1}");
-    }
-    ratios.sort_by(f64::total_cmp);
-    println!("median ratio {:.2}", ratios[ratios.len() / 2]);
-    stop.cancel();
+    Intake::new(Arc::clone(store), lanes, clock, tracker, patience, None)
 }
