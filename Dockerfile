@@ -13,7 +13,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY stand-ins/Cargo.toml stand-ins/
 COPY torture/Cargo.toml torture/
-RUN mkdir -p src stand-ins/src torture/src benches && touch src/lib.rs stand-ins/src/lib.rs torture/src/lib.rs benches/accept.rs benches/moving.rs benches/sheet.rs \
+RUN mkdir -p src stand-ins/src torture/src benches/whole && touch src/lib.rs stand-ins/src/lib.rs torture/src/lib.rs benches/whole/main.rs benches/moving.rs benches/sheet.rs \
     && echo 'fn main() {}' | tee src/main.rs > torture/src/main.rs \
     && cargo build --release --locked --no-default-features --bin lead-intake
 COPY config config

@@ -9,17 +9,18 @@ pub mod settings;
 pub mod submit;
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
-use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{debug, error, info};
 
 use crate::dispatch::Lanes;
@@ -32,10 +33,9 @@ pub use guard::AddressHash;
 pub use settings::Settings;
 
 /// Whoever takes leads: the intake, or a test.
-#[async_trait]
 pub trait Door: Send + Sync + 'static {
     /// Takes a lead.
-    async fn submit(&self, arrival: Arrival) -> Answer;
+    fn submit(&self, arrival: Arrival) -> BoxFuture<'_, Answer>;
 
     /// Whether leads are taken even while the store cannot commit.
     fn has_second_home(&self) -> bool {
@@ -43,10 +43,9 @@ pub trait Door: Send + Sync + 'static {
     }
 }
 
-#[async_trait]
 impl Door for Arc<Intake> {
-    async fn submit(&self, arrival: Arrival) -> Answer {
-        Intake::submit(self, arrival).await
+    fn submit(&self, arrival: Arrival) -> BoxFuture<'_, Answer> {
+        Box::pin(Intake::submit(self, arrival))
     }
 
     fn has_second_home(&self) -> bool {
@@ -115,9 +114,7 @@ pub fn router(site: Site) -> Router {
         .route(page::THANK_YOU, get(page::thank_you))
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_page)
-        .layer(axum::middleware::from_fn(logged))
-        .layer(axum::middleware::map_response_with_state(site.draining.clone(), connect_anew))
-        .layer(CatchPanicLayer::custom(panicked))
+        .layer(axum::middleware::from_fn_with_state(site.draining.clone(), overseen))
         .with_state(Arc::new(site))
 }
 
@@ -141,37 +138,32 @@ async fn no_such_page() -> Response {
     answer::refused(StatusCode::NOT_FOUND, "There is nothing here. Leads are sent to POST /api/submit.")
 }
 
-fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
-    // What a panic says may quote what a visitor typed.
-    drop(panic);
-    error!("a request panicked: a fault of ours");
-    answer::refused(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "Something went wrong on our side. Send it again with the same key.",
-    )
-}
-
-/// Behind a proxy, connections that are kept move on to another process before this one ends.
-async fn connect_anew(State(draining): State<CancellationToken>, mut response: Response) -> Response {
-    if draining.is_cancelled() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-/// One line for each request: route, status, time; nothing that a client typed.
-async fn logged(request: Request, next: Next) -> Response {
+/// What surrounds every request; one layer, for each is a future more that waits. A panic is an answer, a line
+/// tells route, status and time and nothing that a client typed, and behind a proxy, connections that are kept move on
+/// to another process before this one ends.
+async fn overseen(State(draining): State<CancellationToken>, request: Request, next: Next) -> Response {
     let start = tokio::time::Instant::now();
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let response = next.run(request).await;
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    // What a panic says may quote what a visitor typed.
+    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let mut response = response.unwrap_or_else(|_| {
+        error!("a request panicked: a fault of ours");
+        answer::refused(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Something went wrong on our side. Send it again with the same key.",
+        )
+    });
     let status = response.status().as_u16();
     let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let route = route.as_deref().unwrap_or("(none)");
+    let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
     if status < 400 {
         debug!(%method, route, status, took_ms, "answered");
     } else {
         info!(%method, route, status, took_ms, "refused");
+    }
+    if draining.is_cancelled() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

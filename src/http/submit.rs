@@ -29,8 +29,8 @@ pub(super) async fn submit(
     request: Request,
 ) -> Response {
     let html = page::is_wanted(request.headers());
-    // Nothing of the request is kept while its lead is on its way: hundreds are at once.
-    let arrival = match arrival(&site, peer, request).await {
+    // Nothing of the request is kept while its lead is on its way: hundreds are at once. Boxed, for it is large.
+    let arrival = match Box::pin(arrival(&site, peer, request)).await {
         Ok(arrival) => arrival,
         Err(refusal) => return shown(refusal, html),
     };

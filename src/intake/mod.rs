@@ -25,7 +25,7 @@ use crate::delivery::{Birth, Claim, Entry, Outcome, Planned};
 use crate::dispatch::gate::Condition;
 use crate::dispatch::{Lane, Lanes};
 use crate::id::{IdempotencyKey, LeadId};
-use crate::lead::{Lead, NewLead, Visitor};
+use crate::lead::{Digest, Lead, NewLead, Visitor};
 use crate::report::Chain;
 use crate::store::{Accepted, Store, StoreError};
 use crate::units;
@@ -124,9 +124,9 @@ struct Carried {
 }
 
 impl Future for Carried {
-    type Output = Result<Answer, TryRecvError>;
+    type Output = Answer;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
         // Taken out first: work that panics is not gone on with.
         if let Some(mut work) = self.work.take()
             && work.as_mut().poll(context).is_pending()
@@ -134,8 +134,12 @@ impl Future for Carried {
             self.work = Some(work);
         }
         match self.answer.try_recv() {
+            Ok(answer) => Poll::Ready(answer),
             Err(TryRecvError::Empty) => Poll::Pending,
-            ended => Poll::Ready(ended),
+            Err(TryRecvError::Closed) => {
+                error!("a submit failed; this is a fault of ours");
+                Poll::Ready(Answer::Unavailable { retry_after: RETRY_AFTER })
+            }
         }
     }
 }
@@ -163,16 +167,15 @@ impl Intake {
     }
 
     /// Takes a lead. The work goes on when the caller goes away, and after the answer.
-    pub async fn submit(self: &Arc<Self>, arrival: Arrival) -> Answer {
-        let intake = Arc::clone(self);
+    pub fn submit(self: &Arc<Self>, arrival: Arrival) -> impl Future<Output = Answer> + Send + use<> {
+        let Arrival { lead, key, visitor } = arrival;
+        let digest = lead.digest();
+        let lead = Arc::new(Lead::new(lead, key.as_ref(), self.clock.now(), visitor));
         let (to, answer) = oneshot::channel();
         let reply = Reply { to: Some(to), deadline: Instant::now() + self.patience.deadline };
-        let work = Box::pin(async move { intake.take(arrival, reply).await });
-        let carried = Carried { work: Some(work), answer, tracker: self.tracker.clone() };
-        carried.await.unwrap_or_else(|_| {
-            error!("a submit failed; this is a fault of ours");
-            Answer::Unavailable { retry_after: RETRY_AFTER }
-        })
+        let intake = Arc::clone(self);
+        let work = Box::pin(async move { intake.take(lead, digest, reply).await });
+        Carried { work: Some(work), answer, tracker: self.tracker.clone() }
     }
 
     /// Whether leads are taken even while the store cannot commit.
@@ -180,14 +183,11 @@ impl Intake {
         self.fallback.as_ref().is_some_and(|fallback| fallback.lane().condition() != Condition::Parked)
     }
 
-    async fn take(&self, arrival: Arrival, mut reply: Reply) {
-        let Arrival { lead, key, visitor } = arrival;
-        let digest = lead.digest();
-        let mut starts: Vec<_> = self.lanes.iter().map(|lane| start(&lead, lane)).collect();
+    async fn take(&self, lead: Arc<Lead>, digest: Digest, mut reply: Reply) {
+        let id = lead.id;
+        let mut starts: Vec<_> = self.lanes.iter().map(|lane| start(&lead.submitted, lane)).collect();
         starts.retain(|start| start.verdict != Verdict::Elsewhere);
         let deliveries = starts.iter().map(Start::planned).collect();
-        let lead = Arc::new(Lead::new(lead, key.as_ref(), self.clock.now(), visitor));
-        let id = lead.id;
         if let Some(answer) = self.fallback.as_ref().and_then(|fallback| fallback.recall(id, &digest)) {
             return reply.give(answer);
         }

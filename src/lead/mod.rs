@@ -9,7 +9,7 @@ pub mod validate;
 
 use std::fmt;
 
-use ring::digest::{Context, SHA256};
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -151,7 +151,8 @@ impl NewLead {
         } = self;
         let Source { url, referrer, utm_source, utm_medium, utm_campaign, utm_content, utm_term, more } =
             source;
-        let mut hash = Context::new(&SHA256);
+        // All of it first: the hash takes one long piece faster than sixty short ones.
+        let mut hashed = Vec::with_capacity(1_024);
         let texts = [
             Some(email.as_str()),
             Some(name),
@@ -168,54 +169,54 @@ impl NewLead {
         ];
         for text in texts {
             match text {
-                Some(text) => part(&mut hash, b's', text.as_bytes()),
-                None => part(&mut hash, b'0', &[]),
+                Some(text) => part(&mut hashed, b's', text.as_bytes()),
+                None => part(&mut hashed, b'0', &[]),
             }
         }
         for time in [submitted_at, consent_timestamp] {
             match time {
-                Some(time) => part(&mut hash, b't', &time.as_nanosecond().to_be_bytes()),
-                None => part(&mut hash, b'0', &[]),
+                Some(time) => part(&mut hashed, b't', &time.as_nanosecond().to_be_bytes()),
+                None => part(&mut hashed, b'0', &[]),
             }
         }
-        part(&mut hash, b'b', &[u8::from(*consent_given)]);
-        fold_object(more, &mut hash);
-        fold_object(form_data, &mut hash);
-        let mut digest = [0; 32];
-        digest.copy_from_slice(hash.finish().as_ref());
-        digest
+        part(&mut hashed, b'b', &[u8::from(*consent_given)]);
+        fold_object(more, &mut hashed);
+        fold_object(form_data, &mut hashed);
+        let mut sum = [0; 32];
+        sum.copy_from_slice(digest(&SHA256, &hashed).as_ref());
+        sum
     }
 }
 
-/// Feeds one part to the hash, its kind and length before it.
-fn part(hash: &mut Context, kind: u8, bytes: &[u8]) {
-    hash.update(&[kind]);
-    hash.update(&(bytes.len() as u64).to_be_bytes());
-    hash.update(bytes);
+/// Adds one part to what is hashed, its kind and length before it.
+fn part(hashed: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
+    hashed.push(kind);
+    hashed.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+    hashed.extend_from_slice(bytes);
 }
 
-/// Feeds a value to the hash; the order of an object's keys does not count.
-fn fold(value: &Value, hash: &mut Context) {
+/// Adds a value to what is hashed; the order of an object's keys does not count.
+fn fold(value: &Value, hashed: &mut Vec<u8>) {
     match value {
-        Value::Null => part(hash, b'0', &[]),
-        Value::Bool(it) => part(hash, b'b', &[u8::from(*it)]),
-        Value::Number(it) => part(hash, b'n', it.to_string().as_bytes()),
-        Value::String(it) => part(hash, b's', it.as_bytes()),
+        Value::Null => part(hashed, b'0', &[]),
+        Value::Bool(it) => part(hashed, b'b', &[u8::from(*it)]),
+        Value::Number(it) => part(hashed, b'n', it.to_string().as_bytes()),
+        Value::String(it) => part(hashed, b's', it.as_bytes()),
         Value::Array(items) => {
-            part(hash, b'a', &(items.len() as u64).to_be_bytes());
-            items.iter().for_each(|item| fold(item, hash));
+            part(hashed, b'a', &(items.len() as u64).to_be_bytes());
+            items.iter().for_each(|item| fold(item, hashed));
         }
-        Value::Object(fields) => fold_object(fields, hash),
+        Value::Object(fields) => fold_object(fields, hashed),
     }
 }
 
-fn fold_object(fields: &Map<String, Value>, hash: &mut Context) {
-    part(hash, b'o', &(fields.len() as u64).to_be_bytes());
+fn fold_object(fields: &Map<String, Value>, hashed: &mut Vec<u8>) {
+    part(hashed, b'o', &(fields.len() as u64).to_be_bytes());
     let mut fields: Vec<_> = fields.iter().collect();
     fields.sort_unstable_by_key(|(key, _)| *key);
     for (key, value) in fields {
-        part(hash, b's', key.as_bytes());
-        fold(value, hash);
+        part(hashed, b's', key.as_bytes());
+        fold(value, hashed);
     }
 }
 

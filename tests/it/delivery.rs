@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use lead_intake::clock::Clock;
 use lead_intake::delivery::{DeliveryError, Kind, Receipt, State};
 use lead_intake::destination::{Destination, LaneSettings, Nature, Parcel, Start};
@@ -172,6 +173,21 @@ async fn a_form_never_waits_for_a_background_destination() {
     assert_eq!(house.delivery(id).await.state, State::Pending);
     hang.notify_one();
     house.until(id, |delivery| delivery.state == State::Delivered).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_before_the_commit_changes_nothing() {
+    let house = house(Told::default(), Start::Background, false);
+    let mut submit = Box::pin(house.submit(Some("once"), true));
+    assert!(submit.as_mut().now_or_never().is_none(), "the store has not answered yet");
+    drop(submit);
+    let id = LeadId::of_key(&"contact".parse().unwrap(), &"once".parse().unwrap());
+    while house.store.lead(id).await.unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    // Its first attempt is made now, not when its lease has ended.
+    let delivery = house.until(id, |delivery| delivery.state == State::Delivered).await;
+    assert_eq!(delivery.receipt, Some(Receipt::of("try 1")));
 }
 
 #[tokio::test]

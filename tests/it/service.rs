@@ -241,6 +241,36 @@ async fn a_crash_between_accept_and_settle_loses_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_clock_that_was_ahead_wrote_down_waits_no_longer_than_it_should() {
+    let hook = Hook::start().await;
+    let url = hook.url();
+    let variables = [("CRM_WEBHOOK_URL", url.as_str()), ("LEAD_INTAKE__DESTINATIONS__CRM__RETRY", "1h, 1h")];
+    hook.script().next(Fault::status(503));
+    let mut service = Service::start(&variables).await;
+    let id = service.accepted(&ada()).await;
+    service.until_logged("attempt failed").await;
+    assert_eq!(service.terminate().await, 0);
+    // As six hours ahead would have written it, when the wait was nearly over.
+    let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    let ahead = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64 + 6 * 3_600_000;
+    let due = "UPDATE deliveries SET due_at = ?1 WHERE state = 'pending'";
+    assert_eq!(store.execute(due, [ahead]).unwrap(), 1);
+    let clock = "UPDATE kept SET value = ?1 WHERE name = 'clock'";
+    assert_eq!(store.execute(clock, [ahead.to_be_bytes().as_slice()]).unwrap(), 1);
+    let mut service = service.again().await;
+    service.until_logged("the clock went back").await;
+    service.until_state(&id, "crm", "delivered").await;
+    // A moment that is right is left alone, at the next start, too.
+    hook.script().next(Fault::status(503));
+    let id = service.accepted(&ada()).await;
+    service.until_logged("attempt failed").await;
+    assert_eq!(service.terminate().await, 0);
+    let due = service.delivery(&id, "crm").await["due_at"].clone();
+    let again = service.again().await;
+    assert_eq!(again.delivery(&id, "crm").await["due_at"], due);
+}
+
+#[tokio::test]
 async fn sigterm_lets_attempts_in_flight_end() {
     let hook = Hook::start().await;
     hook.script().next(Fault::Slow(std::time::Duration::from_millis(300)));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::plan::{At, Engine, Kill, Line, Plan};
+use crate::plan::{At, Kill, Line, Plan};
 use crate::process::Process;
 use crate::trouble;
 use crate::verdict::{self, Count, Evidence};
@@ -44,12 +44,12 @@ pub(crate) struct Ended {
 }
 
 /// Plays the round.
-pub(crate) async fn play(plan: Plan, world: World, engine: Engine, keep: &Path) -> Ended {
+pub(crate) async fn play(plan: Plan, world: World, keep: &Path) -> Ended {
     let began = Instant::now();
     let client = reqwest::Client::builder().no_proxy().timeout(ANSWER).build();
     let client = client.expect("a client needs nothing");
     let mut round = Round { plan, world, client, kills: Vec::new(), wrong: Vec::new() };
-    let submissions = round.storm(engine).await;
+    let submissions = round.storm().await;
     let records = match submissions.is_empty() {
         true => Vec::new(),
         false => round.peace(&submissions).await,
@@ -85,7 +85,7 @@ struct Round {
 
 impl Round {
     /// Load, trouble and kills; what was sent.
-    async fn storm(&mut self, engine: Engine) -> Vec<Submission> {
+    async fn storm(&mut self) -> Vec<Submission> {
         for replica in &self.world.replicas {
             if let Err(said) = replica.start().await {
                 self.wrong.push(format!("the service does not start:\n{said}"));
@@ -110,7 +110,7 @@ impl Round {
             enough.cancel();
             (reached, wrong)
         };
-        let trouble = trouble::bring(&self.plan, &self.world, engine, &enough);
+        let trouble = trouble::bring(&self.plan, &self.world, &enough);
         let ((reached, wrong), ()) = tokio::join!(kills, trouble);
         self.kills = reached;
         self.wrong.extend(wrong);

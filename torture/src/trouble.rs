@@ -10,21 +10,18 @@ use stand_ins::hook;
 use stand_ins::smtp::{Stage, What};
 use tokio_util::sync::CancellationToken;
 
-use crate::plan::{Engine, Line, Plan, Trouble};
+use crate::plan::{Line, Plan, Trouble};
 use crate::wire::State;
 use crate::world::{Vendors, World};
 
-/// Ten days: more than anything may wait for by right.
-const LONG: i64 = 10 * 24 * 3_600;
-
-/// How long that time takes to pass: longer than a lane sleeps.
-const PASSES: Duration = Duration::from_secs(4);
+/// How much longer each calm is than the one before, in milliseconds.
+const CALMER: u64 = 100;
 
 /// How long a write that Google was late with takes: less than the service gives it.
 const LATE: Duration = Duration::from_millis(500);
 
 /// Brings the plan's trouble, again and again, until it is enough; then all is as it was.
-pub(crate) async fn bring(plan: &Plan, world: &World, engine: Engine, enough: &CancellationToken) {
+pub(crate) async fn bring(plan: &Plan, world: &World, enough: &CancellationToken) {
     let late = async {
         loop {
             tokio::time::sleep(LATE).await;
@@ -39,22 +36,17 @@ pub(crate) async fn bring(plan: &Plan, world: &World, engine: Engine, enough: &C
     world.vendors.google.apply_late();
     world.vendors.pipedrive.vendor().index();
     if let Some(clock) = &world.clock {
-        // A clock that was ahead leaves due dates ahead: nothing is lost, but it waits as long as it says. The
-        // time passes, for everybody, and the clock is right again.
-        if engine == Engine::Sqlite {
-            world.vendors.google.set_ahead(LONG);
-            clock.jump(LONG);
-            tokio::time::sleep(PASSES).await;
-            world.vendors.google.set_ahead(0);
-        }
         clock.jump(0);
     }
 }
 
 async fn storm(plan: &Plan, world: &World, enough: &CancellationToken) {
     let mut rng = plan.rng.clone();
+    let mut calm = 0;
     while !enough.is_cancelled() {
-        pause(rng.u64(100..600), enough).await;
+        // Ever longer in between: on a machine that is busy a service may need a while to come up.
+        pause(rng.u64(100..600) + calm, enough).await;
+        calm += CALMER;
         if enough.is_cancelled() {
             break;
         }

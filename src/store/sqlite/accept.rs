@@ -17,6 +17,8 @@ use crate::store::{Accepted, StoreError};
 pub(super) struct Draft {
     entry: Arc<Entry>,
     id: String,
+    received_at: i64,
+    crm_planned: bool,
     body: String,
 }
 
@@ -27,7 +29,8 @@ impl Draft {
         serde_json::to_writer(&mut body, &*entry.lead)
             .map_err(|error| StoreError::Corrupt(error.to_string()))?;
         let body = String::from_utf8(body).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        Ok(Self { id: entry.lead.id.to_string(), body, entry })
+        let (id, received_at) = (entry.lead.id.to_string(), entry.lead.received_at.as_millisecond());
+        Ok(Self { id, received_at, crm_planned: entry.crm_planned(), body, entry })
     }
 }
 
@@ -37,7 +40,7 @@ pub(super) fn accept(
     now: i64,
     asked: Instant,
 ) -> Result<Accepted, StoreError> {
-    let Draft { entry, id, body } = draft;
+    let Draft { entry, id, received_at, crm_planned, body } = draft;
     let lead = &entry.lead;
     let inserted = db
         .prepare_cached(
@@ -48,9 +51,9 @@ pub(super) fn accept(
             insert.execute(params![
                 id,
                 lead.submitted.form_name.as_str(),
-                lead.received_at.as_millisecond(),
+                received_at,
                 entry.digest,
-                entry.crm_planned(),
+                crm_planned,
                 body,
             ])
         })
@@ -71,7 +74,7 @@ pub(super) fn accept(
                 attempt: 1,
                 budget_used: 0,
                 lease_ends: asked + lease,
-                crm_planned: entry.crm_planned(),
+                crm_planned: *crm_planned,
                 earlier: Vec::new(),
                 steps: BTreeMap::new(),
             });

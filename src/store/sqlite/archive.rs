@@ -18,7 +18,7 @@ impl Archive for Sqlite {
     }
 
     async fn change_mark(&self, from: &'static [Option<Mark>], to: Option<Mark>) -> Result<bool, StoreError> {
-        self.writer.run(move |db| change_mark(db, from, to)).await
+        self.writer.run(move |db, _| change_mark(db, from, to)).await
     }
 
     async fn newest(&self) -> Result<Option<(i64, String)>, StoreError> {
@@ -68,7 +68,7 @@ impl Archive for Sqlite {
 
     async fn write(&self, records: Vec<Record>) -> Result<bool, StoreError> {
         self.writer
-            .run(move |db| {
+            .run(move |db, _| {
                 let is_filling = mark(db)? == Some(Mark::Filling);
                 if is_filling {
                     records.iter().try_for_each(|record| write(db, record))?;
@@ -80,7 +80,7 @@ impl Archive for Sqlite {
 
     async fn fill(&self, table: &'static Table, rows: Vec<Row>, first: bool) -> Result<bool, StoreError> {
         self.writer
-            .run(move |db| {
+            .run(move |db, _| {
                 let is_filling = mark(db)? == Some(Mark::Filling);
                 if is_filling && first {
                     change(db, &format!("DELETE FROM {} WHERE {}", table.name, table.condition()), [])?;

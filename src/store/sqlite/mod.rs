@@ -8,6 +8,7 @@ mod read;
 mod schema;
 mod share;
 mod story;
+mod tide;
 mod write;
 mod writer;
 
@@ -63,7 +64,7 @@ impl Sqlite {
     /// # Errors
     /// The folder cannot be written, the file is not ours, or a newer release wrote it.
     pub fn open(path: &Path, clock: Clock) -> Result<Self, StoreError> {
-        let writer = Writer::start(schema::open_writer(path, BUSY)?)?;
+        let writer = Writer::start(schema::open_writer(path, BUSY)?, clock.clone())?;
         let readers = Readers { path: path.to_owned(), idle: Mutex::new(Vec::new()) };
         Ok(Self { writer: Arc::new(writer), readers: Arc::new(readers), clock })
     }
@@ -102,34 +103,32 @@ impl Readers {
 #[async_trait]
 impl Store for Sqlite {
     async fn accept(&self, entry: Arc<Entry>) -> Result<Accepted, StoreError> {
-        let (now, asked) = (self.now(), Instant::now());
+        let asked = Instant::now();
         let draft = accept::Draft::new(entry)?;
-        self.writer.run(move |db| accept::accept(db, &draft, now, asked)).await
+        self.writer.run(move |db, now| accept::accept(db, &draft, now, asked)).await
     }
 
     async fn claim_due(&self, request: ClaimRequest) -> Result<Claimed, StoreError> {
-        let (now, asked) = (self.now(), Instant::now());
-        self.writer.run(move |db| claim::claim_due(db, &request, now, asked)).await
+        let asked = Instant::now();
+        self.writer.run(move |db, now| claim::claim_due(db, &request, now, asked)).await
     }
 
     async fn settle(&self, settle: Settle) -> Result<Settled, StoreError> {
-        let now = self.now();
-        self.writer.run(move |db| claim::settle(db, &settle, now)).await
+        self.writer.run(move |db, now| claim::settle(db, &settle, now)).await
     }
 
     async fn release(&self, claim: Claim) -> Result<bool, StoreError> {
-        let now = self.now();
-        self.writer.run(move |db| claim::release(db, &claim.delivery, claim.attempt, now)).await
+        self.writer.run(move |db, now| claim::release(db, &claim.delivery, claim.attempt, now)).await
     }
 
     async fn renew(&self, delivery: &DeliveryId, attempt: u32, lease: Duration) -> Result<bool, StoreError> {
-        let (delivery, until) = (delivery.clone(), self.now() + write::millis(lease));
-        self.writer.run(move |db| claim::renew(db, &delivery, attempt, until)).await
+        let delivery = delivery.clone();
+        self.writer.run(move |db, now| claim::renew(db, &delivery, attempt, now + write::millis(lease))).await
     }
 
     async fn finish_step(&self, delivery: &DeliveryId, name: &str, value: &str) -> Result<(), StoreError> {
         let (delivery, name, value) = (delivery.clone(), name.to_owned(), value.to_owned());
-        self.writer.run(move |db| write::finish_step(db, &delivery, &name, &value)).await
+        self.writer.run(move |db, _| write::finish_step(db, &delivery, &name, &value)).await
     }
 
     async fn recall(&self, destination: &DestinationName, key: &str) -> Result<Option<String>, StoreError> {
@@ -144,37 +143,37 @@ impl Store for Sqlite {
         value: &str,
     ) -> Result<(), StoreError> {
         let (destination, key, value) = (destination.clone(), key.to_owned(), value.to_owned());
-        self.writer.run(move |db| write::remember(db, &destination, &key, &value)).await
+        self.writer.run(move |db, _| write::remember(db, &destination, &key, &value)).await
     }
 
     async fn signal(&self, destination: &DestinationName, signal: Signal) -> Result<(), StoreError> {
-        let (destination, now) = (destination.clone(), self.now());
-        self.writer.run(move |db| share::signal(db, destination.as_str(), signal, now).map(drop)).await
+        let destination = destination.clone();
+        self.writer.run(move |db, now| share::signal(db, destination.as_str(), signal, now).map(drop)).await
     }
 
     async fn probe_now(&self, destination: &DestinationName) -> Result<(), StoreError> {
-        let (destination, now) = (destination.clone(), self.now());
-        self.writer.run(move |db| share::probe_now(db, destination.as_str(), now)).await
+        let destination = destination.clone();
+        self.writer.run(move |db, now| share::probe_now(db, destination.as_str(), now)).await
     }
 
     async fn take_turn(&self, turn: &Turn, length: Duration) -> Result<bool, StoreError> {
-        let (turn, now) = (turn.clone(), self.now());
-        self.writer.run(move |db| share::take_turn(db, &turn, length, now)).await
+        let turn = turn.clone();
+        self.writer.run(move |db, now| share::take_turn(db, &turn, length, now)).await
     }
 
     async fn end_turn(&self, turn: &Turn) -> Result<(), StoreError> {
-        let (turn, now) = (turn.clone(), self.now());
-        self.writer.run(move |db| share::end_turn(db, &turn, now)).await
+        let turn = turn.clone();
+        self.writer.run(move |db, now| share::end_turn(db, &turn, now)).await
     }
 
     async fn pace(&self, name: &str, pace: Pace, patience: Duration) -> Result<Option<Duration>, StoreError> {
-        let (name, now) = (name.to_owned(), self.now());
-        self.writer.run(move |db| share::pace(db, &name, pace, patience, now)).await
+        let name = name.to_owned();
+        self.writer.run(move |db, now| share::pace(db, &name, pace, patience, now)).await
     }
 
     async fn rest(&self, name: &str, pace: Pace, wait: Duration) -> Result<(), StoreError> {
-        let (name, now) = (name.to_owned(), self.now());
-        self.writer.run(move |db| share::rest(db, &name, pace, wait, now)).await
+        let name = name.to_owned();
+        self.writer.run(move |db, now| share::rest(db, &name, pace, wait, now)).await
     }
 
     async fn next_due(&self, destination: &DestinationName) -> Result<Option<Duration>, StoreError> {
@@ -196,18 +195,17 @@ impl Store for Sqlite {
     }
 
     async fn replay(&self, deliveries: &[DeliveryId]) -> Result<u64, StoreError> {
-        let (deliveries, now) = (deliveries.to_vec(), self.now());
-        self.writer.run(move |db| write::replay(db, &deliveries, now)).await
+        let deliveries = deliveries.to_vec();
+        self.writer.run(move |db, now| write::replay(db, &deliveries, now)).await
     }
 
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, StoreError> {
         let deliveries = deliveries.to_vec();
-        self.writer.run(move |db| write::cancel(db, &deliveries)).await
+        self.writer.run(move |db, _| write::cancel(db, &deliveries)).await
     }
 
     async fn consent(&self, lead: LeadId, at: Timestamp) -> Result<Option<u64>, StoreError> {
-        let now = self.now();
-        self.writer.run(move |db| write::consent(db, lead, at, now)).await
+        self.writer.run(move |db, now| write::consent(db, lead, at, now)).await
     }
 
     async fn waited_for(&self) -> Result<Vec<DestinationName>, StoreError> {
@@ -223,16 +221,16 @@ impl Store for Sqlite {
     }
 
     async fn shown(&self, told: Vec<Unshown>) -> Result<(), StoreError> {
-        self.writer.run(move |db| story::shown(db, &told)).await
+        self.writer.run(move |db, _| story::shown(db, &told)).await
     }
 
     async fn keep(&self, name: &'static str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        self.writer.run(move |db| write::keep(db, name, &fresh)).await
+        self.writer.run(move |db, _| write::keep(db, name, &fresh)).await
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
         // An immediate transaction that changes nothing: the lock can be had and the file written.
-        self.writer.run(|_| Ok(())).await
+        self.writer.run(|_, _| Ok(())).await
     }
 
     async fn close(&self) {

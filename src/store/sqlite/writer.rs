@@ -1,6 +1,9 @@
 //! The one thread that writes. It takes whatever is waiting, does all of it in one transaction and
 //! commits once, so that neighbours share the wait for the disk.
 //!
+//! What the clock says is read in the transaction, once for all of it: no command is done with a time that a clock
+//! said before it was put right.
+//!
 //! A command that fails never fails its neighbours: the transaction is rolled back and each is done
 //! again alone. A caller that goes away changes nothing: the command is done all the same.
 
@@ -13,6 +16,8 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::failed;
+use super::tide::Tide;
+use crate::clock::Clock;
 use crate::store::StoreError;
 
 /// The most commands in one transaction.
@@ -23,7 +28,7 @@ const QUEUE: usize = 65_536;
 
 /// What runs inside a transaction.
 trait Command: Send {
-    fn run(&mut self, db: &Connection) -> Result<(), StoreError>;
+    fn run(&mut self, db: &Connection, now: i64) -> Result<(), StoreError>;
     fn answer(&mut self, end: Result<(), StoreError>);
 }
 
@@ -33,9 +38,9 @@ struct Work<T, F> {
     reply: Option<oneshot::Sender<Result<T, StoreError>>>,
 }
 
-impl<T: Send, F: FnMut(&Connection) -> Result<T, StoreError> + Send> Command for Work<T, F> {
-    fn run(&mut self, db: &Connection) -> Result<(), StoreError> {
-        let made = catch_unwind(AssertUnwindSafe(|| (self.work)(db)));
+impl<T: Send, F: FnMut(&Connection, i64) -> Result<T, StoreError> + Send> Command for Work<T, F> {
+    fn run(&mut self, db: &Connection, now: i64) -> Result<(), StoreError> {
+        let made = catch_unwind(AssertUnwindSafe(|| (self.work)(db, now)));
         self.made = Some(made.map_err(|_| StoreError::Corrupt("a statement panicked".to_owned()))??);
         Ok(())
     }
@@ -59,21 +64,21 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread on its connection. To be called in a runtime, where the answers are given.
-    pub(super) fn start(db: Connection) -> Result<Self, StoreError> {
+    pub(super) fn start(db: Connection, clock: Clock) -> Result<Self, StoreError> {
         let (queue, commands) = sync_channel(QUEUE);
         let runtime = Handle::current();
         let thread = std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
-            .spawn(move || write(db, &commands, &runtime))
+            .spawn(move || write(db, &commands, &runtime, &mut Tide::new(clock)))
             .map_err(|error| StoreError::Unavailable(Box::new(error)))?;
         Ok(Self { queue: std::sync::Mutex::new(Some(queue)), thread: std::sync::Mutex::new(Some(thread)) })
     }
 
-    /// Does `work` in a transaction and returns once it is on the disk. `work` may run twice; only
-    /// the last run counts.
+    /// Does `work` in a transaction and returns once it is on the disk. `work` is given the time, in milliseconds
+    /// since 1970. It may run twice; only the last run counts.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        work: impl FnMut(&Connection) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnMut(&Connection, i64) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let command = Box::new(Work { work, made: None, reply: Some(reply) });
@@ -98,16 +103,17 @@ impl Writer {
     }
 }
 
-fn write(mut db: Connection, commands: &Receiver<Box<dyn Command>>, runtime: &Handle) {
+fn write(mut db: Connection, commands: &Receiver<Box<dyn Command>>, runtime: &Handle, tide: &mut Tide) {
     while let Ok(first) = commands.recv() {
         let mut batch = vec![first];
         batch.extend(commands.try_iter().take(BATCH - 1));
-        let together = transact(&mut db, &mut batch);
+        let together = transact(&mut db, tide, &mut batch);
         if together.is_ok() || batch.len() == 1 {
             give(runtime, batch, vec![together]);
             continue;
         }
-        let ends = batch.iter_mut().map(|command| transact(&mut db, std::slice::from_mut(command))).collect();
+        let mut alone = |command| transact(&mut db, tide, std::slice::from_mut(command));
+        let ends = batch.iter_mut().map(&mut alone).collect();
         give(runtime, batch, ends);
     }
     // The log is folded into the file; what cannot be folded now is at the next start.
@@ -125,10 +131,13 @@ fn give(runtime: &Handle, batch: Vec<Box<dyn Command>>, ends: Vec<Result<(), Sto
     });
 }
 
-fn transact(db: &mut Connection, batch: &mut [Box<dyn Command>]) -> Result<(), StoreError> {
+fn transact(db: &mut Connection, tide: &mut Tide, batch: &mut [Box<dyn Command>]) -> Result<(), StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let turned = tide.turn(&transaction)?;
     for command in batch {
-        command.run(&transaction)?;
+        command.run(&transaction, turned.now)?;
     }
-    transaction.commit().map_err(failed)
+    transaction.commit().map_err(failed)?;
+    tide.keep(&turned);
+    Ok(())
 }

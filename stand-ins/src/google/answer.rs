@@ -195,11 +195,8 @@ async fn grant(shared: &Shared, body: &[u8]) -> Result<Reply, Dropped> {
         Some(TokenFault::Drop) => return Err(Dropped),
         Some(TokenFault::NoExpiry) | None => {}
     }
-    let (audiences, ahead): (Vec<_>, _) = {
-        let state = shared.state();
-        (state.names.iter().map(|name| format!("{name}/token")).collect(), state.ahead)
-    };
-    if let Err(error) = token::grant(body, &audiences, ahead) {
+    let audiences: Vec<_> = shared.state().names.iter().map(|name| format!("{name}/token")).collect();
+    if let Err(error) = token::grant(body, &audiences) {
         return Ok(json_reply(400, &error));
     }
     let mut state = shared.state();

@@ -90,8 +90,6 @@ struct State {
     /// Rows that hold one of these are refused, and every other row of the same call with them.
     refused: Vec<String>,
     latency: Duration,
-    /// How many seconds have passed at Google that have not here.
-    ahead: i64,
     names: Vec<String>,
 }
 
@@ -116,7 +114,6 @@ impl Google {
             protected: Vec::new(),
             refused: Vec::new(),
             latency: Duration::ZERO,
-            ahead: 0,
             names: vec![format!("http://{address}")],
         };
         let shared = Arc::new(Shared {
@@ -205,11 +202,6 @@ impl Google {
     /// How long every Sheets call takes.
     pub fn set_latency(&self, latency: Duration) {
         self.state().latency = latency;
-    }
-
-    /// Google's own clock is so many seconds ahead of ours: time has passed.
-    pub fn set_ahead(&self, seconds: i64) {
-        self.state().ahead = seconds;
     }
 
     /// Every token given out is worthless from now on.

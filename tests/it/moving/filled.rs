@@ -189,7 +189,7 @@ pub(super) fn dump(path: &Path) -> BTreeMap<String, Vec<String>> {
     let names: Vec<String> =
         select.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
     let rows = |name: &str| {
-        let own = if name == "kept" { "WHERE name <> 'move'" } else { "" };
+        let own = if name == "kept" { "WHERE name NOT IN ('move', 'clock')" } else { "" };
         let mut select = db.prepare(&format!("SELECT * FROM {name} {own}")).unwrap();
         let columns = select.column_count();
         let row = |row: &rusqlite::Row<'_>| {
