@@ -75,7 +75,9 @@ pub struct Tally {
     pub points: BTreeMap<&'static str, (usize, usize)>,
     /// How often each trouble was met.
     pub troubles: BTreeMap<String, usize>,
-    /// Leads that were stored.
+    /// Forms that were answered 200.
+    pub answered: usize,
+    /// Leads that were stored: those, and some whose visitors never heard of it.
     pub leads: usize,
     /// Their deliveries.
     pub deliveries: usize,
@@ -147,8 +149,8 @@ impl fmt::Display for Tally {
         let seconds = self.took.as_secs_f64();
         writeln!(
             f,
-            "{} kills in {} rounds and {seconds:.0} s: {} leads, {} deliveries, {} rightly dead, {} came again with the same key",
-            self.kills, self.rounds, self.leads, self.deliveries, self.dead, self.repeats
+            "{} kills in {} rounds and {seconds:.0} s: {} forms answered 200, {} leads, {} deliveries, {} rightly dead, {} came again with the same key",
+            self.kills, self.rounds, self.answered, self.leads, self.deliveries, self.dead, self.repeats
         )?;
         let troubles: Vec<_> = self.troubles.iter().map(|(name, count)| format!("{name} {count}")).collect();
         writeln!(f, "troubles: {}", troubles.join(", "))?;
@@ -255,6 +257,7 @@ impl Tally {
             *if *met { struck } else { missed } += 1;
         }
         *self.troubles.entry(format!("{:?}", plan.trouble)).or_default() += 1;
+        self.answered += count.answered;
         self.leads += count.leads;
         self.deliveries += count.deliveries;
         self.dead += count.dead;

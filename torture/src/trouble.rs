@@ -14,6 +14,9 @@ use crate::plan::{Line, Plan, Trouble};
 use crate::wire::State;
 use crate::world::{Vendors, World};
 
+/// How much longer each calm is than the one before, in milliseconds.
+const CALMER: u64 = 100;
+
 /// How long a write that Google was late with takes: less than the service gives it.
 const LATE: Duration = Duration::from_millis(500);
 
@@ -39,8 +42,11 @@ pub(crate) async fn bring(plan: &Plan, world: &World, enough: &CancellationToken
 
 async fn storm(plan: &Plan, world: &World, enough: &CancellationToken) {
     let mut rng = plan.rng.clone();
+    let mut calm = 0;
     while !enough.is_cancelled() {
-        pause(rng.u64(100..600), enough).await;
+        // Ever longer in between: on a machine that is busy a service may need a while to come up.
+        pause(rng.u64(100..600) + calm, enough).await;
+        calm += CALMER;
         if enough.is_cancelled() {
             break;
         }

@@ -24,6 +24,8 @@ const TAB: &str = "Leads";
 /// A round in numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Count {
+    /// Forms that were answered 200.
+    pub(crate) answered: usize,
     pub(crate) leads: usize,
     pub(crate) deliveries: usize,
     pub(crate) dead: usize,
@@ -108,6 +110,7 @@ pub(crate) fn judge(evidence: &Evidence<'_>) -> (Vec<String>, Count) {
     }
     let dead = |lead: &Lead<'_>| lead.deliveries.values().filter(|it| it["state"] == "dead").count();
     let count = Count {
+        answered: evidence.submissions.iter().filter(|it| !it.ids.is_empty()).count(),
         leads: leads.len(),
         deliveries: leads.iter().map(|lead| lead.deliveries.len()).sum(),
         dead: leads.iter().map(dead).sum(),
