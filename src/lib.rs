@@ -24,10 +24,24 @@
 //! A folder in [`destination`] with its settings, the trait [`destination::Destination`] and the judgement of its
 //! answers; a line in each table of [`destination::registry`] and in `config/destinations.rs`; its defaults in
 //! `config/default.toml`; a stand-in that keeps to the vendor's contract, a file of black-box tests, and its faults in
-//! `tests/it/conformance`, which writes `docs/faults.md`. It
-//! never meets the store: what a repeat must know it writes into its notebook
-//! ([`destination::Notebook`]), what it shares with other processes it asks of the [`destination::Commons`], and
+//! `tests/it/conformance`, which writes `docs/faults.md`. It never meets the store: what a repeat must know it writes
+//! into its notebook ([`destination::Notebook`]), what it shares with other processes it asks of the [`destination::Commons`], and
 //! [`destination::api`] calls JSON APIs at the pace that they ask for.
+//!
+//! # Decided, and why
+//! - Due dates travel as durations, and the store adds them to its own clock: processes whose clocks differ agree.
+//! - With an idempotency key the lead's id is a hash of form and key, so that the uniqueness of ids *is* the
+//!   idempotency, in the store and in the sheet.
+//! - A lease is the attempt's timeout, the time for which the vendor may still apply what was sent
+//!   ([`destination::Destination::quiet_period`]) and some slack: a lost attempt is not repeated while it may land.
+//! - A [`delivery::DeliveryError`] shows its code alone and so can be logged; its detail is for the store and for people.
+//! - What a rule of ours forbids to send is `cancelled`: it is neither delivered nor dead.
+//! - The sheet is written by whoever brings the first row, until none waits: nothing has to be started or stopped. Rows
+//!   are appended where the answer says where they went; `crm_synced` and the failing deliveries are told from two small
+//!   tables that the settling transaction fills, so that no event can be lost.
+//! - Confirmations are kept from the addresses that our own mails come from and go to, not from their domains: a sender
+//!   at a public mail provider would otherwise confirm to nobody there.
+//! - One TLS and crypto provider, ring, installed first thing in `main`; the roots are the platform's.
 //!
 //! # Who may know whom
 //! Imports point down only: `main` → [`cli`] → [`app`] → [`config`] → [`http`], the engines in [`store`] and the

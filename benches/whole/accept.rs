@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::service::processor_time;
 use super::{Row, load, median, postgres};
 
 const CONNECTIONS: usize = 512;
@@ -72,19 +73,11 @@ async fn listen(door: Arc<dyn Door>, store: Arc<dyn Store>, stop: &CancellationT
     address
 }
 
-/// The processor time of this process so far, load generator included (Linux: ticks of 10 ms, proc(5)).
-fn processor_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = after_name.split_whitespace().skip(11).take(2).filter_map(|it| it.parse::<u64>().ok());
-    Duration::from_millis(10 * ticks.sum::<u64>())
-}
-
 /// Answers per second, and the processor's µs for each.
 async fn rate(address: SocketAddr) -> (f64, f64) {
-    let before = processor_time();
+    let before = processor_time("self");
     let good = load::many(address, CONNECTIONS, TURN, usize::MAX).await as f64;
-    (good / TURN.as_secs_f64(), (processor_time() - before).as_secs_f64() * 1e6 / good)
+    (good / TURN.as_secs_f64(), (processor_time("self") - before).as_secs_f64() * 1e6 / good)
 }
 
 pub(crate) async fn rows() -> Vec<Row> {

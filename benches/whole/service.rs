@@ -51,6 +51,11 @@ impl Service {
         }
     }
 
+    /// The processor time of the service and of this process so far.
+    pub(crate) fn processor_time(&self) -> Duration {
+        processor_time(&self.child.id().to_string()) + processor_time("self")
+    }
+
     /// The memory that it has now, in MB (`VmRSS`, proc(5)).
     pub(crate) fn memory(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
@@ -58,6 +63,14 @@ impl Service {
         let kilobytes = resident.and_then(|text| text.trim().trim_end_matches(" kB").parse::<f64>().ok());
         kilobytes.unwrap_or(f64::NAN) / 1_024.0
     }
+}
+
+/// The processor time of a process so far (Linux: ticks of 10 ms, proc(5)).
+pub(crate) fn processor_time(process: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = after_name.split_whitespace().skip(11).take(2).filter_map(|it| it.parse::<u64>().ok());
+    Duration::from_millis(10 * ticks.sum::<u64>())
 }
 
 impl Drop for Service {

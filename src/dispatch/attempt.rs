@@ -23,15 +23,21 @@ const SETTLE_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration
 const OVERRUN: Duration = Duration::from_secs(5);
 
 impl Lane {
-    /// Makes the attempt and settles it.
-    pub(super) async fn attempt(&self, mut claim: Claim) {
+    /// Makes the attempt and settles it. The permit is for the destination alone: the next one goes there while
+    /// this one is written down.
+    pub(super) async fn attempt(&self, mut claim: Claim, permit: impl Send) {
         if !self.covers_attempt(&mut claim).await {
             return;
         }
         let started_at = self.around.clock.now();
         let start = Instant::now();
         match self.deliver(&claim, started_at).await {
-            Some(outcome) => self.finish(claim, started_at, start.elapsed(), outcome).await,
+            Some(outcome) => {
+                let settle = self.judge(claim, started_at, start.elapsed(), outcome);
+                drop(permit);
+                self.ended();
+                self.settle(settle).await;
+            }
             None => self.release(claim).await,
         }
     }
@@ -96,6 +102,12 @@ impl Lane {
 
     /// Settles an attempt that is over.
     pub(crate) async fn finish(&self, claim: Claim, started_at: Timestamp, took: Duration, outcome: Outcome) {
+        let settle = self.judge(claim, started_at, took, outcome);
+        self.settle(settle).await;
+    }
+
+    /// What becomes of an attempt that is over, and what the lane learns of it.
+    fn judge(&self, claim: Claim, started_at: Timestamp, took: Duration, outcome: Outcome) -> Settle {
         let outcome = self.told_from_poison(&claim, outcome);
         let signal = self.learn(&outcome);
         let settlement = self.policy.settle(claim.budget_used, &outcome, fastrand::f64());
@@ -112,7 +124,7 @@ impl Lane {
             detail,
         };
         self.log(&claim, &attempt, took, &outcome, &settlement);
-        self.settle(Settle { claim, attempt, settlement, signal }).await;
+        Settle { claim, attempt, settlement, signal }
     }
 
     /// A lead that is Blocked again although others went in since is itself the reason.
@@ -163,7 +175,7 @@ impl Lane {
         }
     }
 
-    async fn release(&self, claim: Claim) {
+    pub(super) async fn release(&self, claim: Claim) {
         let delivery = claim.delivery.clone();
         match self.around.store.release(claim).await {
             Ok(_) => info!(%delivery, "released unsent"),

@@ -22,6 +22,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// How long a submit waits at most.
+const DEADLINE: Duration = Duration::from_secs(20);
+
 type Answers = VecDeque<Result<Receipt, DeliveryError>>;
 
 /// Gives the planned answers, then says yes. A hanging one waits until it is let go.
@@ -30,6 +33,10 @@ struct Told {
     answers: Mutex<Answers>,
     hang: Option<Arc<Notify>>,
     panics: bool,
+    /// After the planned answers nothing comes any more.
+    falls_silent: bool,
+    /// The first lead that comes is refused ever after, as if we were not known.
+    poison: Option<Mutex<Option<LeadId>>>,
 }
 
 #[async_trait]
@@ -40,7 +47,15 @@ impl Destination for Told {
             hang.notified().await;
         }
         assert!(!self.panics, "told to");
+        if let Some(first) = &self.poison
+            && *first.lock().unwrap().get_or_insert(parcel.lead.id) == parcel.lead.id
+        {
+            return Err(DeliveryError::blocked("http_403", "No."));
+        }
         let answer = self.answers.lock().unwrap().pop_front();
+        if answer.is_none() && self.falls_silent {
+            std::future::pending::<()>().await;
+        }
         answer.unwrap_or_else(|| Ok(Receipt::of(format!("try {}", parcel.attempt))))
     }
 
@@ -60,6 +75,10 @@ struct House {
 }
 
 fn house(told: Told, start: Start, requires_consent: bool) -> House {
+    house_probing(told, start, requires_consent, Duration::from_millis(1))
+}
+
+fn house_probing(told: Told, start: Start, requires_consent: bool, probe: Duration) -> House {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::system();
     let store: Arc<dyn Store> =
@@ -79,7 +98,7 @@ fn house(told: Told, start: Start, requires_consent: bool) -> House {
         start,
         concurrency: 4,
         retry: vec![Duration::from_millis(1); 3],
-        probe: Duration::from_millis(1),
+        probe,
         lease_slack: Duration::from_secs(30),
         requires_consent,
         forms: None,
@@ -93,7 +112,7 @@ fn house(told: Told, start: Start, requires_consent: bool) -> House {
     );
     let lanes = Lanes::new([Arc::clone(&lane)]);
     lanes.run();
-    let patience = Patience { deadline: Duration::from_secs(20), commit: Duration::from_secs(10) };
+    let patience = Patience { deadline: DEADLINE, commit: Duration::from_secs(10) };
     let intake = Intake::new(Arc::clone(&store), lanes, clock, tracker.clone(), patience, None);
     House { intake, store, lane, stop, give_up, tracker, _folder: folder }
 }
@@ -203,29 +222,48 @@ async fn a_rejected_lead_is_a_dead_letter_at_once() {
 
 #[tokio::test]
 async fn a_blocked_destination_is_parked_and_costs_no_lead_its_budget() {
-    let failures = (0..6).map(|_| DeliveryError::blocked("http_401", "Wrong token."));
+    let blocked = (0..6).map(|_| DeliveryError::blocked("http_401", "Wrong token."));
+    let failures = blocked.chain((0..3).map(|_| DeliveryError::transient("http_503", "Busy.")));
     let house = house(failing(failures), Start::Background, false);
     let id = accepted(house.submit(None, true).await);
-    let delivery = house.until(id, |delivery| delivery.state == State::Delivered).await;
-    assert_eq!(delivery.history.len(), 7, "the schedule has only three waits");
+    let delivery = house.until(id, |delivery| delivery.state != State::Pending).await;
+    assert_eq!((delivery.state, delivery.history.len()), (State::Delivered, 10), "all three waits were left");
     assert_eq!(house.lane.condition(), Condition::Ok);
 }
 
 #[tokio::test]
+async fn a_parked_destination_gets_no_new_lead() {
+    let blocked = failing([DeliveryError::blocked("http_401", "Wrong token.")]);
+    let house = house_probing(blocked, Start::Inline, false, Duration::from_secs(3_600));
+    let first = accepted(house.submit(None, true).await);
+    assert_eq!((house.delivery(first).await.history.len(), house.lane.condition()), (1, Condition::Parked));
+    let second = accepted(house.submit(None, true).await);
+    assert_eq!(house.delivery(second).await.attempts, 0, "it waits for a probe to go in");
+}
+
+#[tokio::test]
+async fn a_form_does_not_wait_for_a_destination_that_keeps_failing() {
+    let failures = (0..3).map(|_| DeliveryError::transient("http_503", "Busy."));
+    let house = house(Told { falls_silent: true, ..failing(failures) }, Start::Inline, false);
+    let first = accepted(house.submit(None, true).await);
+    house.until(first, |delivery| delivery.history.len() == 3).await;
+    assert_eq!(house.lane.condition(), Condition::Failing);
+    let answer = tokio::time::timeout(DEADLINE / 2, house.submit(None, true)).await;
+    let second = accepted(answer.expect("it would have been answered at the deadline"));
+    assert_eq!(house.delivery(second).await.state, State::Pending);
+}
+
+#[tokio::test]
 async fn a_poison_lead_dies_alone() {
-    let answers = [
-        Err(DeliveryError::blocked("http_403", "No.")),
-        Ok(Receipt::default()),
-        Err(DeliveryError::blocked("http_403", "No.")),
-    ];
-    let told = Told { answers: Mutex::new(answers.into_iter().collect()), ..Told::default() };
-    let house = house(told, Start::Background, false);
+    let house = house(Told { poison: Some(Mutex::default()), ..Told::default() }, Start::Background, false);
     let poison = accepted(house.submit(None, true).await);
     house.until(poison, |delivery| !delivery.history.is_empty()).await;
     let other = accepted(house.submit(None, true).await);
-    let ends = |delivery: &DeliveryRecord| delivery.state != State::Pending;
-    let states = [house.until(poison, ends).await.state, house.until(other, ends).await.state];
-    assert!(states.contains(&State::Delivered), "{states:?}");
+    house.until(other, |delivery| delivery.state == State::Delivered).await;
+    let dead = house.until(poison, |delivery| delivery.state != State::Pending).await;
+    assert_eq!(dead.state, State::Dead);
+    assert!(dead.history.last().unwrap().detail.ends_with("it is this lead that is refused."), "{dead:?}");
+    assert_eq!(house.lane.condition(), Condition::Ok);
 }
 
 #[tokio::test]
