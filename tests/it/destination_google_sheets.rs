@@ -732,6 +732,43 @@ async fn a_visitor_who_clicks_twice_while_the_store_goes_away_is_one_row() {
 }
 
 #[tokio::test]
+async fn of_two_rows_of_a_kept_lead_one_goes_unless_somebody_has_written_into_it() {
+    // What somebody wrote into the second row, and how many equal rows without an id are between and below.
+    for (note, between, below, removed) in
+        [("", 0, 0, 1), ("call her on Monday", 0, 0, 0), ("", 0, 2, 1), ("", 1, 1, 1), ("", 2, 0, 0)]
+    {
+        let google = Google::start().await;
+        let service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms")]).await;
+        let held = held(&service);
+        let id = service.accepted(&ada()).await;
+        google.edit("Leads", |tab| {
+            let mut copy = tab.cells[1].clone();
+            let referrer = HEADER.iter().position(|name| *name == "referrer").unwrap();
+            (copy[1], copy[referrer]) = (json!("2026-01-01T00:00:00Z"), json!(note));
+            let own = |count| std::iter::repeat_n(vec![json!(""), json!(""), json!("mine")], count);
+            tab.cells.extend(own(between).chain([copy]).chain(own(below)));
+        });
+        drop(held);
+        let rows = soon(async {
+            loop {
+                let rows = google.records("Leads");
+                if rows.iter().any(|row| row["id"] == id && row["lead_intake_mark"].is_empty()) {
+                    return rows;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let count = |column: &str, text: &str| rows.iter().filter(|row| row[column] == text).count();
+        assert_eq!(
+            (count("id", &id), count("form_name", "mine"), rows[0]["id"].as_str()),
+            (2 - removed, between + below, id.as_str()),
+            "{note:?} {between} {below}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_lead_whose_process_died_before_the_store_had_it_is_imported_from_its_mark() {
     let google = Google::start().await;
     let mut service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms")]).await;

@@ -12,10 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::plan::{Line, Plan, Trouble};
 use crate::wire::State;
-use crate::world::{Vendors, World};
-
-/// How much longer each calm is than the one before, in milliseconds.
-const CALMER: u64 = 100;
+use crate::world::{Replica, Vendors, World};
 
 /// How long a write that Google was late with takes: less than the service gives it.
 const LATE: Duration = Duration::from_millis(500);
@@ -42,13 +39,13 @@ pub(crate) async fn bring(plan: &Plan, world: &World, enough: &CancellationToken
 
 async fn storm(plan: &Plan, world: &World, enough: &CancellationToken) {
     let mut rng = plan.rng.clone();
-    let mut calm = 0;
     while !enough.is_cancelled() {
-        // Ever longer in between: on a machine that is busy a service may need a while to come up.
-        pause(rng.u64(100..600) + calm, enough).await;
-        calm += CALMER;
+        pause(rng.u64(100..600), enough).await;
         if enough.is_cancelled() {
             break;
+        }
+        if world.replicas.iter().any(Replica::struggles) {
+            continue;
         }
         let lasts = rng.u64(300..2_500);
         match plan.trouble {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use stand_ins::api::Api;
@@ -13,6 +14,7 @@ use stand_ins::pipedrive::{self, Pipedrive};
 use stand_ins::smtp::{self, Smtp};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::base::{Base, Disk, Lent};
 use crate::clock::{Clock, Clockwork};
@@ -22,6 +24,9 @@ use crate::wire::{State, Wire};
 
 /// The destinations that every lead goes to, in the words of variables.
 const DESTINATIONS: [&str; 6] = ["SHEET", "NOTIFICATION", "CONFIRMATION", "CRM", "HUBSPOT", "PIPEDRIVE"];
+
+/// How long a service tries to come up before what is in its way must end.
+const STRUGGLE: Duration = Duration::from_secs(10);
 
 /// How long a service may take to come up once nothing is in its way.
 const START: Duration = Duration::from_secs(60);
@@ -81,6 +86,8 @@ pub(crate) struct Replica {
     pub(crate) recipe: Recipe,
     /// The running process; who kills it has the lock.
     pub(crate) process: Mutex<Option<Process>>,
+    /// Whether it has tried to come up for so long that whatever is in its way must end.
+    struggles: AtomicBool,
     /// What dead processes logged.
     pub(crate) logs: Mutex<Vec<Vec<String>>>,
 }
@@ -91,12 +98,19 @@ impl Replica {
         self.wires.get(&line)
     }
 
+    /// Whether troubles must leave it in peace for a while: on a machine that is busy it needs that to come up.
+    pub(crate) fn struggles(&self) -> bool {
+        self.struggles.load(Ordering::Relaxed)
+    }
+
     /// Starts the service, again and again until it listens: that is what runs services. `Err`: what it said,
     /// and it never came up.
     pub(crate) async fn start(&self) -> Result<(), String> {
         let mut slot = self.process.lock().await;
+        let began = Instant::now();
         let up = async {
             loop {
+                self.struggles.store(began.elapsed() > STRUGGLE, Ordering::Relaxed);
                 let process = self.recipe.start().map_err(|error| error.to_string())?;
                 if let Some(address) = process.listening().await {
                     self.wires[&Line::Front].lead_to(Some(address));
@@ -107,7 +121,8 @@ impl Replica {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        let came = tokio::time::timeout(START, up).await;
+        let came = tokio::time::timeout(STRUGGLE + START, up).await;
+        self.struggles.store(false, Ordering::Relaxed);
         match came {
             Ok(ended) => ended,
             Err(_) => {
@@ -176,7 +191,13 @@ impl World {
                 clock: clock.as_ref().map(Clock::variables).unwrap_or_default(),
                 limit: disk.as_ref().and_then(Disk::limit),
             };
-            all.push(Replica { wires, recipe, process: Mutex::default(), logs: Mutex::default() });
+            all.push(Replica {
+                wires,
+                recipe,
+                process: Mutex::default(),
+                struggles: AtomicBool::new(false),
+                logs: Mutex::default(),
+            });
         }
         for replica in &mut all {
             vendors.google.stand_behind(&replica.wires[&Line::Sheet].url());

@@ -252,9 +252,15 @@ impl Api {
         Ok(Appended { range, rows })
     }
 
-    /// Removes every row from `row` (from 1) on that says the same as one above it in all columns but these. Google
-    /// compares and removes in one step, so whatever people sort meanwhile, no other row can go.
-    pub(super) async fn remove_repeats(&self, tab: &Tab, row: usize, but: &[usize]) -> Result<(), Failure> {
+    /// Removes every row from the `first` to the `last` (from 1) that says the same as one above it there, in all
+    /// columns but these. Google compares and removes in one step, so whatever people sort meanwhile, no other row
+    /// can go.
+    pub(super) async fn remove_repeats(
+        &self,
+        tab: &Tab,
+        (first, last): (usize, usize),
+        but: &[usize],
+    ) -> Result<(), Failure> {
         let number = |it: usize| i32::try_from(it).ok();
         let compared = (0..tab.columns).filter(|column| !but.contains(column)).map(|column| DimensionRange {
             dimension: Some("COLUMNS".to_owned()),
@@ -266,7 +272,8 @@ impl Api {
             comparison_columns: Some(compared.collect()),
             range: Some(GridRange {
                 sheet_id: Some(tab.sheet_id),
-                start_row_index: number(row.saturating_sub(1)),
+                start_row_index: number(first.saturating_sub(1)),
+                end_row_index: number(last),
                 ..GridRange::default()
             }),
         };

@@ -30,8 +30,8 @@ impl GoogleSheets {
         let mut read = self.writer.api.columns(tab, &places).await?.into_iter();
         let ids = read.next().unwrap_or_default();
         let said = read.next().unwrap_or_default();
-        let Some(first) = first_repeated(&ids, leads) else { return Ok(HashSet::new()) };
-        let Some(repeated) = repeated(&ids[first..]) else {
+        let Some((first, last)) = reach(&ids, leads) else { return Ok(HashSet::new()) };
+        let Some(repeated) = repeated(&ids[first..=last]) else {
             warn!("the sheet has rows without an id, so a lead's second row is left to you");
             return Ok(HashSet::new());
         };
@@ -46,18 +46,19 @@ impl GoogleSheets {
         self.writer.marks.take().await;
         seat.may_write().await?;
         // The first row below the header is row 2.
-        self.writer.api.remove_repeats(tab, first + 2, &but).await?;
+        self.writer.api.remove_repeats(tab, (first + 2, last + 2), &but).await?;
         info!(leads = repeated.len(), "second rows removed: two processes had written the same lead");
         Ok(synced)
     }
 }
 
-/// Where the first of these leads stands that stands there again.
-fn first_repeated(ids: &[String], leads: &[LeadId]) -> Option<usize> {
+/// Where the first of these leads stands that stands there again, and the last that stood there before.
+fn reach(ids: &[String], leads: &[LeadId]) -> Option<(usize, usize)> {
     let leads: HashSet<_> = leads.iter().map(ToString::to_string).collect();
     let mut first = HashMap::new();
     let ours = ids.iter().enumerate().filter(|(_, id)| leads.contains(*id));
-    ours.filter_map(|(at, id)| first.insert(id, at)).min()
+    let again = ours.filter_map(|(at, id)| first.insert(id, at).map(|before| (before, at)));
+    again.reduce(|(first, last), (before, at)| (first.min(before), last.max(at)))
 }
 
 /// The ids that stand there more than once. `None`: there is more than one row without.
@@ -75,8 +76,8 @@ mod tests {
     fn only_what_stands_there_again_is_a_second_row() {
         let (one, other) = (LeadId::fresh(), LeadId::fresh());
         let ids = |all: &[&LeadId]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(first_repeated(&ids(&[&one, &other]), &[one, other]), None);
-        assert_eq!(first_repeated(&ids(&[&other, &one, &other, &one]), &[one]), Some(1));
+        assert_eq!(reach(&ids(&[&one, &other]), &[one, other]), None);
+        assert_eq!(reach(&ids(&[&other, &one, &other, &one, &other]), &[one]), Some((1, 3)));
         let none = [String::new(), String::new()];
         assert_eq!((repeated(&ids(&[&one, &other])).map(|it| it.len()), repeated(&none)), (Some(0), None));
     }

@@ -458,12 +458,14 @@ impl Book {
                 self.tabs[tab].write((row, 0), rows)?;
                 self.tabs[tab].row_count = height;
             }
-            "deleteDuplicates" if what["range"]["endRowIndex"].is_null() => {
+            "deleteDuplicates" => {
                 let columns = what["comparisonColumns"].as_array().into_iter().flatten();
                 let columns: Vec<_> =
                     columns.flat_map(|it| number(&it["startIndex"])..number(&it["endIndex"])).collect();
-                let removed =
-                    self.tabs[tab].delete_repeats(number(&what["range"]["startRowIndex"]), &columns);
+                let removed = self.tabs[tab].delete_repeats(
+                    (number(&what["range"]["startRowIndex"]), number(&what["range"]["endRowIndex"])),
+                    &columns,
+                );
                 return Ok(json!({"deleteDuplicates": {"duplicatesRemovedCount": removed}}));
             }
             _ => return Err("the stand-in does not know this request".to_owned()),

@@ -68,21 +68,22 @@ impl Tab {
         cells[column] = if value == "" { Value::Null } else { value };
     }
 
-    /// Removes every row from `row` on that says the same in these columns as one above it there; how many.
-    pub(super) fn delete_repeats(&mut self, row: usize, columns: &[usize]) -> usize {
-        let before = self.cells.len();
+    /// Removes every row of these that says the same in these columns as one above it there; how many. What is left
+    /// of them moves up, and nothing else does.
+    pub(super) fn delete_repeats(&mut self, (first, end): (usize, usize), columns: &[usize]) -> usize {
         let mut seen: Vec<Vec<Value>> = Vec::new();
-        let mut at = row;
-        while at < self.cells.len() {
-            let says: Vec<_> = columns.iter().map(|column| shown(self.cell(at, *column), true)).collect();
-            if seen.contains(&says) {
-                self.cells.remove(at);
-            } else {
+        let (end, mut left) = (end.min(self.cells.len()), Vec::new());
+        for row in first..end {
+            let says: Vec<_> = columns.iter().map(|column| shown(self.cell(row, *column), true)).collect();
+            if !seen.contains(&says) {
                 seen.push(says);
-                at += 1;
+                left.push(std::mem::take(&mut self.cells[row]));
             }
         }
-        before - self.cells.len()
+        let removed = end.saturating_sub(first) - left.len();
+        left.resize(left.len() + removed, Vec::new());
+        self.cells.splice(first..end.max(first), left);
+        removed
     }
 
     /// The values of an area: trailing empty rows and cells left out, gaps as empty text.
