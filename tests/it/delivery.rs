@@ -2,6 +2,7 @@
 //! destination that does as it is told.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -79,6 +80,15 @@ fn house(told: Told, start: Start, requires_consent: bool) -> House {
 }
 
 fn house_probing(told: Told, start: Start, requires_consent: bool, probe: Duration) -> House {
+    house_of(Arc::new(told), start, requires_consent, probe)
+}
+
+fn house_of(
+    destination: Arc<dyn Destination>,
+    start: Start,
+    requires_consent: bool,
+    probe: Duration,
+) -> House {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::system();
     let store: Arc<dyn Store> =
@@ -107,7 +117,7 @@ fn house_probing(told: Told, start: Start, requires_consent: bool, probe: Durati
         "crm".parse().unwrap(),
         Nature { kind: Kind::Crm, type_name: "webhook" },
         settings,
-        Arc::new(told),
+        destination,
         around,
     );
     let lanes = Lanes::new([Arc::clone(&lane)]);
@@ -239,6 +249,57 @@ async fn a_parked_destination_gets_no_new_lead() {
     assert_eq!((house.delivery(first).await.history.len(), house.lane.condition()), (1, Condition::Parked));
     let second = accepted(house.submit(None, true).await);
     assert_eq!(house.delivery(second).await.attempts, 0, "it waits for a probe to go in");
+}
+
+/// Takes leads once it is open, and after so many none any more: we are not known.
+struct Closing {
+    open: CancellationToken,
+    takes: usize,
+    asked: AtomicUsize,
+}
+
+#[async_trait]
+impl Destination for Closing {
+    async fn deliver(&self, _: Parcel<'_>) -> Result<Receipt, DeliveryError> {
+        self.open.cancelled().await;
+        if self.asked.fetch_add(1, Ordering::SeqCst) < self.takes {
+            return Ok(Receipt::of("taken"));
+        }
+        Err(DeliveryError::blocked("http_401", "Wrong token."))
+    }
+
+    async fn check(&self) -> Result<(), DeliveryError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_a_lane_claimed_ahead_goes_back_unsent_when_its_destination_parks() {
+    let closing = Arc::new(Closing { open: CancellationToken::new(), takes: 60, asked: AtomicUsize::new(0) });
+    let destination: Arc<dyn Destination> = Arc::<Closing>::clone(&closing);
+    let house = house_of(destination, Start::Background, false, Duration::from_secs(3_600));
+    let mut ids = Vec::new();
+    for _ in 0..200 {
+        ids.push(accepted(house.submit(None, true).await));
+    }
+    closing.open.cancel();
+    let (mut taken, mut refused) = (0, 0);
+    for id in ids {
+        // A claim that is not begun is a delivery that is due far away and has no history.
+        let at_rest = |delivery: &DeliveryRecord| {
+            let due_in = delivery.due_at.map(|due| lead_intake::clock::until(Clock::system().now(), due));
+            delivery.state == State::Delivered
+                || due_in.is_some_and(|due_in| due_in < Duration::from_secs(30))
+        };
+        let delivery = house.until(id, at_rest).await;
+        taken += usize::from(delivery.state == State::Delivered);
+        refused += delivery.history.iter().filter(|attempt| attempt.code == "http_401").count();
+        let began = delivery.history.len();
+        assert!(began <= 1 && (began == 1 || delivery.attempts <= 1), "{delivery:?}");
+    }
+    assert_eq!((taken, house.lane.condition()), (60, Condition::Parked));
+    // Those that were under way, and no more: four permits, and the one that said no first.
+    assert!((1..=4).contains(&refused), "{refused} leads were sent to a destination that does not know us");
 }
 
 #[tokio::test]
