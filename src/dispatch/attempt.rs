@@ -82,7 +82,12 @@ impl Lane {
             let look_after = self.destination.quiet_period();
             Err(DeliveryError::new(Fault::Unknown { look_after }, code, detail))
         };
+        // Not begun: surely nothing is sent.
+        if self.around.give_up.is_cancelled() {
+            return None;
+        }
         tokio::select! {
+            biased;
             ended = AssertUnwindSafe(self.destination.deliver(parcel)).catch_unwind() => {
                 Some(ended.unwrap_or_else(|_| {
                     error!(delivery = %claim.delivery, "an attempt panicked");
