@@ -67,6 +67,19 @@ pub(super) async fn a_parked_destination_gives_one_probe_at_a_time_and_ever_more
     assert_eq!(standing.recovered_at, Some(engine.clock.now()));
 }
 
+pub(super) async fn a_parked_destination_is_probed_by_what_a_clock_that_lied_put_too_far_away(
+    engine: Engine,
+) {
+    engine.store.accept(entry(&lead(), Birth::Due)).await.unwrap();
+    let crm: DestinationName = "crm".parse().unwrap();
+    let far = ClaimRequest { destination: crm.clone(), limit: 1, lease: 30 * 60 * 60 * SECOND, rest: REST };
+    assert_eq!(engine.store.claim_due(far).await.unwrap().claims.len(), 1);
+    engine.store.signal(&crm, Signal::Refused { rest: REST }).await.unwrap();
+    assert!(engine.lane(10).await.0.is_empty());
+    engine.clock.advance(REST);
+    assert_eq!(engine.lane(10).await.0.len(), 1);
+}
+
 pub(super) async fn a_destination_is_turned_by_one_signal_and_every_process_learns_of_it(engine: Engine) {
     for _ in 0..4 {
         engine.store.accept(entry(&lead(), Birth::Due)).await.unwrap();
