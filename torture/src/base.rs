@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::postgres::Server;
 
-/// How large a small disk is: a store with a few hundred leads fits twice.
-const DISK: u64 = 16 << 20;
+/// How large a small disk is: a store with a few hundred leads fits, and its WAL, which grows to 32 MB before it is
+/// written back.
+const DISK: u64 = 64 << 20;
 
 /// The file that takes up what is left of it.
 const BALLAST: &str = "ballast";

@@ -18,6 +18,9 @@ use crate::world::{Replica, World};
 /// How long a kill waits for its point before it strikes at random.
 const WAIT: Duration = Duration::from_millis(1_500);
 
+/// How long one waits whose point is at the sheet: a dead process has its turn for ten seconds more.
+const SHEETS_WAIT: Duration = Duration::from_secs(12);
+
 /// How long everything may take to end once nothing is in its way.
 const PEACE: Duration = Duration::from_secs(150);
 
@@ -209,7 +212,8 @@ async fn strike(replica: &Replica, kill: &Kill, rng: &mut fastrand::Rng) -> bool
         At::Wire(line, ask, when) => {
             let Some(wire) = replica.wire(line) else { return false };
             let mut hold = wire.stop_at(ask, when, kill.nth);
-            let reached = tokio::time::timeout(WAIT, hold.reached()).await.is_ok();
+            let wait = if line == Line::Sheet { SHEETS_WAIT } else { WAIT };
+            let reached = tokio::time::timeout(wait, hold.reached()).await.is_ok();
             // Held until it is dead.
             replica.kill().await;
             return reached;
