@@ -26,6 +26,10 @@ impl Lane {
     /// Makes the attempt and settles it. The permit is for the destination alone: the next one goes there while
     /// this one is written down.
     pub(super) async fn attempt(&self, mut claim: Claim, permit: impl Send) {
+        let Some(_alone) = self.under_way.begin(claim.delivery.lead).await else {
+            // What the other attempt brought is read by the next claim.
+            return self.release(claim).await;
+        };
         if !self.covers_attempt(&mut claim).await {
             return;
         }

@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 use super::alerts::Alerts;
 use super::gate::{Allowance, Condition, Gate};
 use super::tally::Tally;
+use super::under_way::UnderWay;
 use crate::clock::Clock;
 use crate::delivery::retry::RetryPolicy;
 use crate::delivery::standing::{Signal, Turned};
@@ -71,6 +72,7 @@ pub struct Lane {
     ahead: AtomicUsize,
     /// How many do.
     waiting: AtomicUsize,
+    pub(super) under_way: UnderWay,
     gate: Mutex<Gate>,
     wake: Notify,
     tally: Tally,
@@ -98,6 +100,7 @@ impl Lane {
             ended: AtomicUsize::new(0),
             ahead: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            under_way: UnderWay::default(),
             gate: Mutex::new(Gate::new(settings.concurrency, settings.probe)),
             wake: Notify::new(),
             tally: Tally::default(),

@@ -9,6 +9,7 @@ pub mod lane;
 mod notes;
 pub mod story;
 pub mod tally;
+mod under_way;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -80,7 +80,7 @@ fn house(told: Told, start: Start, requires_consent: bool) -> House {
 }
 
 fn house_probing(told: Told, start: Start, requires_consent: bool, probe: Duration) -> House {
-    house_of(Arc::new(told), start, requires_consent, probe)
+    house_of(Arc::new(told), start, requires_consent, probe, Clock::system())
 }
 
 fn house_of(
@@ -88,9 +88,9 @@ fn house_of(
     start: Start,
     requires_consent: bool,
     probe: Duration,
+    clock: Clock,
 ) -> House {
     let folder = tempfile::tempdir().unwrap();
-    let clock = Clock::system();
     let store: Arc<dyn Store> =
         Arc::new(Sqlite::open(&folder.path().join("leads.db"), clock.clone()).unwrap());
     let (tracker, stop, give_up) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
@@ -277,7 +277,7 @@ impl Destination for Closing {
 async fn what_a_lane_claimed_ahead_goes_back_unsent_when_its_destination_parks() {
     let closing = Arc::new(Closing { open: CancellationToken::new(), takes: 60, asked: AtomicUsize::new(0) });
     let destination: Arc<dyn Destination> = Arc::<Closing>::clone(&closing);
-    let house = house_of(destination, Start::Background, false, Duration::from_secs(3_600));
+    let house = house_of(destination, Start::Background, false, Duration::from_secs(3_600), Clock::system());
     let mut ids = Vec::new();
     for _ in 0..200 {
         ids.push(accepted(house.submit(None, true).await));
@@ -300,6 +300,26 @@ async fn what_a_lane_claimed_ahead_goes_back_unsent_when_its_destination_parks()
     assert_eq!((taken, house.lane.condition()), (60, Condition::Parked));
     // Those that were under way, and no more: four permits, and the one that said no first.
     assert!((1..=4).contains(&refused), "{refused} leads were sent to a destination that does not know us");
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_ahead_puts_no_second_attempt_beside_the_first() {
+    let clock = Clock::manual(Clock::system().now());
+    let closing = Arc::new(Closing { open: CancellationToken::new(), takes: 1, asked: AtomicUsize::new(0) });
+    let destination: Arc<dyn Destination> = Arc::<Closing>::clone(&closing);
+    let house = house_of(destination, Start::Background, false, Duration::from_secs(3_600), clock.clone());
+    let id = accepted(house.submit(None, true).await);
+    house.until(id, |delivery| delivery.attempts == 1).await;
+    // Its lease is over, by this clock; its attempt is not.
+    clock.advance(Duration::from_secs(3_600));
+    house.lane.wake();
+    house.until(id, |delivery| delivery.attempts == 2).await;
+    closing.open.cancel();
+    house.until(id, |delivery| delivery.state == State::Delivered).await;
+    house.stop.cancel();
+    house.tracker.close();
+    house.tracker.wait().await;
+    assert_eq!((closing.asked.load(Ordering::SeqCst), house.delivery(id).await.state), (1, State::Delivered));
 }
 
 #[tokio::test]
