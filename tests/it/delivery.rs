@@ -23,6 +23,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::support::soon;
+
 /// How long a submit waits at most.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -283,6 +285,12 @@ async fn what_a_lane_claimed_ahead_goes_back_unsent_when_its_destination_parks()
         ids.push(accepted(house.submit(None, true).await));
     }
     closing.open.cancel();
+    soon(async {
+        while house.lane.condition() != Condition::Parked {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     let (mut taken, mut refused) = (0, 0);
     for id in ids {
         // A claim that is not begun is a delivery that is due far away and has no history.
