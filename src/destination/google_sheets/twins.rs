@@ -32,11 +32,21 @@ impl GoogleSheets {
         let said = read.next().unwrap_or_default();
         let Some((first, last)) = reach(&ids, leads) else { return Ok(HashSet::new()) };
         let Some(repeated) = repeated(&ids[first..=last]) else {
-            warn!("the sheet has rows without an id, so a lead's second row is left to you");
+            warn!(
+                tab = tab.title,
+                from = first + 2,
+                to = last + 2,
+                "a lead has two rows, and between them are rows without an id: look for the same id twice, and delete one"
+            );
             return Ok(HashSet::new());
         };
         if !repeated.iter().all(|id| leads.iter().any(|lead| lead.to_string() == **id)) {
-            warn!("the sheet has copies of rows, so a lead's second row is left to you");
+            warn!(
+                tab = tab.title,
+                from = first + 2,
+                to = last + 2,
+                "a lead has two rows, and between them are copies of others: look for the same id twice, and delete one"
+            );
             return Ok(HashSet::new());
         }
         let is_synced =
