@@ -2,6 +2,8 @@
 
 mod postgres;
 mod share;
+mod together;
+mod went_back;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,8 @@ use share::{
     a_pause_holds_every_claim_until_it_is_over, a_turn_is_had_by_one_process_until_it_ends,
     calls_are_paced_together_and_a_rest_is_kept,
 };
+
+use together::an_entry_that_is_refused_leaves_nothing_and_fails_no_neighbour;
 
 use crate::support::postgres::{is_here, shared};
 
@@ -132,6 +136,7 @@ of_every_engine! {
     steps_and_memories_are_kept_whatever_characters_they_hold
     lists_are_newest_first_and_filtered
     neighbours_that_say_the_same_are_one_lead
+    an_entry_that_is_refused_leaves_nothing_and_fails_no_neighbour
     a_parked_destination_gives_one_probe_at_a_time_and_ever_more_rarely
     a_parked_destination_is_probed_by_what_a_clock_that_lied_put_too_far_away
     a_destination_is_turned_by_one_signal_and_every_process_learns_of_it
