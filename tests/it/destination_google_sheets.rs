@@ -344,6 +344,44 @@ async fn one_look_tells_of_many_rows_whose_answer_was_lost() {
 }
 
 #[tokio::test]
+async fn appends_and_looks_at_the_header_keep_to_what_google_allows_in_a_minute() {
+    let google = Google::start().await;
+    let variables = [
+        SHORT_DEADLINE,
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__WRITES_PER_MINUTE", "60"),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__READS_PER_MINUTE", "60"),
+    ];
+    let service = service(&google, &variables).await;
+    let began = std::time::Instant::now();
+    for number in 0..20 {
+        service.accepted(&named(&format!("Lead {number}"), &json!({}))).await;
+    }
+    let (seen, elapsed) = (google.seen(), began.elapsed().as_secs_f64());
+    // 50 writes, for a sixth is kept for marks: 8 at once, the rest spread. 20 reads for the header: 3 at once.
+    let writes = seen.calls.iter().filter(|call| call.kind != Kind::Read).count() as f64;
+    assert!(writes >= 8.0 && writes <= 9.0 + elapsed * 42.0 / 60.0, "{writes} writes in {elapsed} s");
+    // Where there is no tab yet, it is looked at once more when it has been made.
+    let reads = seen.count(Kind::Read) as f64;
+    assert!(reads <= 5.0 + elapsed * 17.0 / 60.0, "{reads} reads in {elapsed} s");
+}
+
+#[tokio::test]
+async fn looks_for_rows_have_reads_of_their_own() {
+    let google = Google::start().await;
+    google.next(On::Appends, Fault::ApplyThenDrop);
+    let variables = [
+        // One look at the header a minute, and by then the attempt would be over.
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__READS_PER_MINUTE", "6"),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__TIMEOUT", "10s"),
+    ];
+    let service = service(&google, &variables).await;
+    let id = service.accepted(&ada()).await;
+    let history = service.until_state(&id, "sheet", "delivered").await["history"].clone();
+    let codes: Vec<_> = history.as_array().unwrap().iter().map(|it| it["code"].as_str().unwrap()).collect();
+    assert_eq!((codes, ids(&google)), (vec!["connection_lost", "ok"], vec![id]));
+}
+
+#[tokio::test]
 async fn a_quota_is_waited_out_and_nothing_is_sent_twice() {
     let google = Google::start().await;
     google.next(On::Appends, Fault::Quota);
