@@ -128,3 +128,20 @@ fn migrate(db: &mut Connection) -> Result<(), StoreError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No test can pull the plug; SQLite says what it would do.
+    #[test]
+    fn a_commit_is_on_the_disk_when_it_returns() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open_writer(&folder.path().join("leads.db"), Duration::ZERO).unwrap();
+        let said =
+            |what: &str| db.pragma_query_value(None, what, |row| row.get::<_, rusqlite::types::Value>(0));
+        assert_eq!(said("journal_mode").unwrap(), "wal".to_owned().into());
+        assert_eq!(said("synchronous").unwrap(), 2.into(), "FULL");
+        assert_eq!(said("foreign_keys").unwrap(), 1.into());
+    }
+}
