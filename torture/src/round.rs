@@ -142,6 +142,8 @@ impl Round {
                 if !imported && (tried.elapsed() > IMPORT || is_over) {
                     tried = Instant::now();
                     let (done, _, said) = self.world.replicas[0].recipe.run(&["leads", "import"]).await;
+                    let log = said.lines().map(str::to_owned).collect();
+                    self.world.replicas[0].logs.lock().await.push(log);
                     imported = done || is_over;
                     if !done && is_over {
                         self.wrong.push(format!("`leads import` fails: {said}"));
