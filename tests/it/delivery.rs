@@ -9,17 +9,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use lead_intake::clock::Clock;
-use lead_intake::delivery::{DeliveryError, Kind, Receipt, State};
+use lead_intake::delivery::{Birth, DeliveryError, Entry, Kind, Planned, Receipt, State};
 use lead_intake::destination::{Destination, LaneSettings, Nature, Parcel, Start};
 use lead_intake::dispatch::gate::Condition;
 use lead_intake::dispatch::{Alerts, Lane, Lanes, Surroundings};
 use lead_intake::id::LeadId;
 use lead_intake::intake::{Answer, Arrival, Intake, Patience};
-use lead_intake::lead::Visitor;
+use lead_intake::lead::{Lead, NewLead, Visitor};
 use lead_intake::store::sqlite::Sqlite;
-use lead_intake::store::{DeliveryRecord, Store};
+use lead_intake::store::{DeliveryFilter, DeliveryRecord, Store};
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -74,7 +74,7 @@ struct House {
     stop: CancellationToken,
     give_up: CancellationToken,
     tracker: TaskTracker,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 fn house(told: Told, start: Start, requires_consent: bool) -> House {
@@ -126,17 +126,21 @@ fn house_of(
     lanes.run();
     let patience = Patience { deadline: DEADLINE, commit: Duration::from_secs(10) };
     let intake = Intake::new(Arc::clone(&store), lanes, clock, tracker.clone(), patience, None);
-    House { intake, store, lane, stop, give_up, tracker, _folder: folder }
+    House { intake, store, lane, stop, give_up, tracker, folder }
+}
+
+fn submitted(consent: bool) -> NewLead {
+    let lead = json!({
+        "email": "ada@example.com", "name": "Ada", "source": {"url": "https://example.com/"},
+        "timezone": "UTC", "form_name": "contact", "consent_given": consent,
+    });
+    serde_json::from_value(lead).unwrap()
 }
 
 impl House {
     async fn submit(&self, key: Option<&str>, consent: bool) -> Answer {
-        let lead = json!({
-            "email": "ada@example.com", "name": "Ada", "source": {"url": "https://example.com/"},
-            "timezone": "UTC", "form_name": "contact", "consent_given": consent,
-        });
         let key = key.map(|key| key.parse().unwrap());
-        let lead = serde_json::from_value(lead).unwrap();
+        let lead = submitted(consent);
         self.intake.submit(Arrival { lead, key, visitor: Visitor::default() }).await
     }
 
@@ -328,6 +332,81 @@ async fn a_clock_that_jumps_ahead_puts_no_second_attempt_beside_the_first() {
     house.tracker.close();
     house.tracker.wait().await;
     assert_eq!((closing.asked.load(Ordering::SeqCst), house.delivery(id).await.state), (1, State::Delivered));
+}
+
+/// Keeps every lead until it is let go; remembers who came, and how many were there at once.
+struct Slow {
+    let_go: Semaphore,
+    seen: watch::Sender<Crowd>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Crowd {
+    came: Vec<LeadId>,
+    here: usize,
+    most: usize,
+}
+
+#[async_trait]
+impl Destination for Slow {
+    async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
+        self.seen.send_modify(|crowd| {
+            crowd.came.push(parcel.lead.id);
+            crowd.here += 1;
+            crowd.most = crowd.most.max(crowd.here);
+        });
+        self.let_go.acquire().await.unwrap().forget();
+        self.seen.send_modify(|crowd| crowd.here -= 1);
+        Ok(Receipt::of("taken"))
+    }
+
+    async fn check(&self) -> Result<(), DeliveryError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_backlog_however_large_leaves_a_quarter_of_the_permits_to_new_leads() {
+    let slow = Arc::new(Slow { let_go: Semaphore::new(0), seen: watch::Sender::default() });
+    let destination: Arc<dyn Destination> = Arc::<Slow>::clone(&slow);
+    let house = house_of(destination, Start::Background, false, Duration::from_secs(3_600), Clock::system());
+    for _ in 0..40 {
+        let lead = Lead::new(submitted(true), None, Clock::system().now(), Visitor::default());
+        let planned = Planned { destination: "crm".parse().unwrap(), kind: Kind::Crm, birth: Birth::Due };
+        let (digest, lead) = (lead.digest(), Arc::new(lead));
+        house.store.accept(Arc::new(Entry { lead, digest, deliveries: vec![planned] })).await.unwrap();
+    }
+    house.lane.wake();
+    let came = async |number: usize| {
+        let mut seen = slow.seen.subscribe();
+        soon(seen.wait_for(|crowd| crowd.came.len() >= number)).await.unwrap();
+        // Whatever the lane has asked the store for by now is answered before these.
+        for _ in 0..20 {
+            house.store.ready().await.unwrap();
+        }
+        assert_eq!(slow.seen.borrow().most, 3, "of four permits");
+    };
+    let others_run = async || {
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    };
+    came(3).await;
+    let all = house.store.deliveries(DeliveryFilter::default()).await.unwrap();
+    assert_eq!(all.iter().filter(|it| it.attempts > 0).count(), 3, "nothing is claimed that cannot begin");
+    // Two of them end while the lane claims in the place of the first, so that it claims ahead of its permits.
+    let held = rusqlite::Connection::open(house.folder.path().join("leads.db")).unwrap();
+    held.busy_timeout(Duration::from_secs(10)).unwrap();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    slow.let_go.add_permits(1);
+    others_run().await;
+    slow.let_go.add_permits(2);
+    others_run().await;
+    drop(held);
+    came(6).await;
+    let new = accepted(house.submit(None, true).await);
+    soon(slow.seen.subscribe().wait_for(|crowd| crowd.came.contains(&new))).await.unwrap();
+    assert_eq!(slow.seen.borrow().came.len(), 7, "nobody had to end before");
 }
 
 #[tokio::test]

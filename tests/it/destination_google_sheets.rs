@@ -298,6 +298,90 @@ async fn others_go_on_while_one_outcome_is_unknown() {
 }
 
 #[tokio::test]
+async fn one_look_tells_of_many_rows_whose_answer_was_lost() {
+    let google = Google::start().await;
+    let service =
+        service(&google, &[SHORT_DEADLINE, ("LEAD_INTAKE__DESTINATIONS__SHEET__RETRY", "1h, 1h, 1h")]).await;
+    let wait_behind = async |lead: &Value| {
+        let before = google.seen().waited;
+        google.next(On::Appends, Fault::Wait);
+        let id = service.accepted(lead).await;
+        soon(google.until(|seen| seen.waited > before)).await;
+        id
+    };
+    wait_behind(&ada()).await;
+    google.next(On::Appends, Fault::ApplyThenDrop);
+    let leads: Vec<_> = (0..12).map(|it| named(&format!("Lead {it}"), &json!({}))).collect();
+    let lost = futures_util::future::join_all(leads.iter().map(|lead| service.accepted(lead))).await;
+    google.go_on();
+    for id in &lost {
+        service.until_delivery(id, "sheet", |it| it["history"].as_array().unwrap().len() == 1).await;
+    }
+    // Another one is on its way, and behind it they all wait for their turn.
+    wait_behind(&named("Another", &json!({}))).await;
+    let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    store.busy_timeout(Duration::from_secs(5)).unwrap();
+    let due = "UPDATE deliveries SET due_at = 0 WHERE state = 'pending' AND open_since IS NULL";
+    assert_eq!(store.execute(due, []).unwrap(), lost.len());
+    for id in &lost {
+        service.until_delivery(id, "sheet", |it| it["attempts"] == 2).await;
+    }
+    let looks = || {
+        let calls = google.seen().calls;
+        calls.iter().filter(|call| call.path.contains("batchGet") && call.path.contains("Leads")).count()
+    };
+    let before = looks();
+    google.go_on();
+    for id in &lost {
+        service.until_state(id, "sheet", "delivered").await;
+    }
+    let looks = looks() - before;
+    assert!((1..=lost.len() / 2).contains(&looks), "{looks} looks for {} rows", lost.len());
+    let mut there = ids(&google);
+    there.sort();
+    there.dedup();
+    assert_eq!((there.len(), google.records("Leads").len()), (14, 14), "each once");
+}
+
+#[tokio::test]
+async fn appends_and_looks_at_the_header_keep_to_what_google_allows_in_a_minute() {
+    let google = Google::start().await;
+    let variables = [
+        SHORT_DEADLINE,
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__WRITES_PER_MINUTE", "60"),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__READS_PER_MINUTE", "60"),
+    ];
+    let service = service(&google, &variables).await;
+    let began = std::time::Instant::now();
+    for number in 0..20 {
+        service.accepted(&named(&format!("Lead {number}"), &json!({}))).await;
+    }
+    let (seen, elapsed) = (google.seen(), began.elapsed().as_secs_f64());
+    // 50 writes, for a sixth is kept for marks: 8 at once, the rest spread. 20 reads for the header: 3 at once.
+    let writes = seen.calls.iter().filter(|call| call.kind != Kind::Read).count() as f64;
+    assert!(writes >= 8.0 && writes <= 9.0 + elapsed * 42.0 / 60.0, "{writes} writes in {elapsed} s");
+    // Where there is no tab yet, it is looked at once more when it has been made.
+    let reads = seen.count(Kind::Read) as f64;
+    assert!(reads <= 5.0 + elapsed * 17.0 / 60.0, "{reads} reads in {elapsed} s");
+}
+
+#[tokio::test]
+async fn looks_for_rows_have_reads_of_their_own() {
+    let google = Google::start().await;
+    google.next(On::Appends, Fault::ApplyThenDrop);
+    let variables = [
+        // One look at the header a minute, and by then the attempt would be over.
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__READS_PER_MINUTE", "6"),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__TIMEOUT", "10s"),
+    ];
+    let service = service(&google, &variables).await;
+    let id = service.accepted(&ada()).await;
+    let history = service.until_state(&id, "sheet", "delivered").await["history"].clone();
+    let codes: Vec<_> = history.as_array().unwrap().iter().map(|it| it["code"].as_str().unwrap()).collect();
+    assert_eq!((codes, ids(&google)), (vec!["connection_lost", "ok"], vec![id]));
+}
+
+#[tokio::test]
 async fn a_quota_is_waited_out_and_nothing_is_sent_twice() {
     let google = Google::start().await;
     google.next(On::Appends, Fault::Quota);
@@ -713,6 +797,49 @@ async fn a_lead_whose_process_died_before_the_store_had_it_is_no_second_row_when
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_process_that_writes_alone_looks_for_a_lead_that_a_dead_one_had_kept() {
+    let google = Google::start().await;
+    let service = service(&google, &[SHORT_DEADLINE, ("LEAD_INTAKE__STORE__TIMEOUT", "100ms")]).await;
+    let first = service.accepted(&named("First", &json!({}))).await;
+    google.next(On::Appends, Fault::Wait);
+    let second = service.accepted(&named("Second", &json!({}))).await;
+    soon(google.until(|seen| seen.waited == 1)).await;
+    // Its turn at the sheet is kept in a store that nobody can ask: another process keeps a lead there, and dies.
+    let mut other = service.again().await;
+    let held = held(&service);
+    let key = [("Idempotency-Key", "k")];
+    let (status, body) = soon(async {
+        loop {
+            // At the deadline it may be on its way still.
+            let answer = other.submit_with(&ada(), &key).await;
+            if answer.0 == 200 {
+                return answer;
+            }
+        }
+    })
+    .await;
+    assert_eq!(status, 200, "the sheet keeps it");
+    other.kill().await;
+    held.execute_batch("ROLLBACK").unwrap();
+    // Its visitor comes again while there is a store, and waits for the writer, who then finds none.
+    let (status, again) = service.submit_with(&ada(), &key).await;
+    assert_eq!((status, &again["id"]), (200, &body["id"]));
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    service.submit(&named("Third", &json!({}))).await;
+    google.go_on();
+    service.until_logged("kept in the second home").await;
+    held.execute_batch("ROLLBACK").unwrap();
+    let id = body["id"].as_str().unwrap();
+    service.until_state(id, "sheet", "delivered").await;
+    service.until_state(&second, "sheet", "delivered").await;
+    let there = ids(&google);
+    for id in [id, &first, &second] {
+        assert_eq!(there.iter().filter(|there| *there == id).count(), 1, "{id}: {there:?}");
+    }
+    assert_eq!(there.len(), 4, "{there:?}");
 }
 
 #[tokio::test]

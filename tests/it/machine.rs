@@ -104,6 +104,9 @@ struct Model {
     now: u64,
 }
 
+/// When a case begins, in seconds since 1970.
+const START: i64 = 1_800_000_000;
+
 /// How long a claim lasts, and how long a retry waits, in seconds.
 const LEASE: u64 = 50;
 const WAIT: u64 = 20;
@@ -141,7 +144,7 @@ fn again(claim: &Claim) -> Claim {
 
 /// The clock of a case.
 fn clock() -> Clock {
-    Clock::manual(Timestamp::from_second(1_800_000_000).unwrap())
+    Clock::manual(Timestamp::from_second(START).unwrap())
 }
 
 async fn compare(store: &dyn Store, clock: &Clock, born_withheld: bool, events: Vec<Event>) {
@@ -260,6 +263,8 @@ async fn compare(store: &dyn Store, clock: &Clock, born_withheld: bool, events: 
         }
         let found = store.lead(id.lead).await.unwrap().unwrap().deliveries.remove(0);
         assert_eq!((found.state, found.attempts), (model.state, model.attempts), "{model:?}");
+        let due = found.due_at.map(|due| due.as_second() - START);
+        assert_eq!(due, (model.state == State::Pending).then_some(model.due as i64), "{model:?}");
         let waits = store.waited_for().await.unwrap();
         assert_eq!(waits.len(), usize::from(model.state == State::Pending), "{model:?}");
         let numbers: BTreeMap<_, _> =

@@ -111,7 +111,10 @@ async fn browsers_are_let_in_from_allowed_websites_alone() {
         !preflight("https://evil.test").await.unwrap().headers().contains_key("access-control-allow-origin")
     );
 
-    assert_eq!(service.submit_with(&ada(), &[("Origin", "https://shop.test")]).await.0, 200);
+    let request = service.client().post(service.url("/api/submit")).json(&ada());
+    let answer = request.header("Origin", "https://shop.test").send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 200);
+    assert_eq!(answer.headers()["access-control-expose-headers"], "retry-after", "a script may read it");
     let own = format!("http://{}", service.address);
     assert_eq!(service.submit_with(&ada(), &[("Origin", own.as_str())]).await.0, 200);
     let (status, body) = service.submit_with(&ada(), &[("Origin", "https://evil.test")]).await;
@@ -158,6 +161,10 @@ async fn the_address_is_kept_as_a_hash_alone_and_the_body_s_word_for_it_is_dropp
         hashes.push(lead["lead"]["ip_hash"].as_str().unwrap().to_owned());
     }
     assert!(hashes[0] == hashes[1] && hashes[0] != hashes[2]);
+    let long = "x".repeat(600);
+    let (_, body) = service.submit_with(&lead, &[("User-Agent", &long)]).await;
+    let lead = service.lead(body["id"].as_str().unwrap()).await;
+    assert_eq!(lead["lead"]["user_agent"], long[..500], "and no more of it is kept");
 }
 
 #[tokio::test]
@@ -196,6 +203,30 @@ async fn a_client_that_dawdles_is_let_go() {
         "{}",
         String::from_utf8_lossy(&answer)
     );
+}
+
+#[tokio::test]
+async fn no_more_connections_are_served_at_once_than_the_settings_say() {
+    let service = Service::start(&[("LEAD_INTAKE__SERVER__MAX_CONNECTIONS", "1")]).await;
+    let ask = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answered = async |client: &mut TcpStream| {
+        let mut answer = [0; 1_024];
+        let length = soon(client.read(&mut answer)).await.unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
+    };
+    let mut first = TcpStream::connect(&service.address).await.unwrap();
+    first.write_all(ask).await.unwrap();
+    answered(&mut first).await;
+    let mut second = TcpStream::connect(&service.address).await.unwrap();
+    second.write_all(ask).await.unwrap();
+    for _ in 0..50 {
+        first.write_all(ask).await.unwrap();
+        answered(&mut first).await;
+        let unheard = second.try_read(&mut [0]).unwrap_err();
+        assert_eq!(unheard.kind(), std::io::ErrorKind::WouldBlock, "the second one waits");
+    }
+    drop(first);
+    answered(&mut second).await;
 }
 
 #[tokio::test]
@@ -317,6 +348,20 @@ async fn a_store_that_cannot_commit_is_503_and_nothing_is_half_done() {
     assert_eq!(service.submit_with(&ada(), &key).await.0, 200);
     let (_, list) = service.cli(&["leads", "list", "--json"]).await;
     assert_eq!(list.lines().count(), 1);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_store_is_readable_by_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let service = Service::start(&[]).await;
+    service.accepted(&ada()).await;
+    let files: Vec<_> =
+        std::fs::read_dir(service.folder.path().join("data")).unwrap().map(Result::unwrap).collect();
+    assert!(files.iter().any(|file| file.file_name() == "lead-intake.db-wal"), "{files:?}");
+    for file in files {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
 }
 
 #[tokio::test]

@@ -122,6 +122,15 @@ async fn whatever_is_wrong_has_the_one_shape_and_nothing_is_taken() {
         assert_eq!((status, &body["success"]), (expected, &json!(false)), "{kind}");
         assert!(body["errors"]["formErrors"].is_array() && body["errors"]["fieldErrors"].is_object());
     }
+    // All else is as it should be.
+    let fields = [("email", "ada@example.com"), ("name", "Ada"), ("form_name", "contact")];
+    let parts = fields.map(|(name, value)| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    });
+    let (status, body, _) =
+        send(&door, "multipart/form-data; boundary=b", None, format!("{}{file}", parts.concat())).await;
+    let said = body["errors"]["formErrors"][0].as_str().unwrap();
+    assert!(status == StatusCode::BAD_REQUEST && said.starts_with("Files are not taken."), "{body}");
     let key = "x".repeat(256);
     assert_eq!(
         send(&door, "application/json", Some(&key), good().to_string()).await.0,
@@ -138,4 +147,25 @@ async fn a_conflict_is_422_and_no_home_is_503_with_a_time() {
     let full = Taking(Arc::default(), Some(Answer::Unavailable { retry_after: Duration::from_secs(5) }));
     let (status, _, has_time) = send(&full, "application/json", None, good().to_string()).await;
     assert_eq!((status, has_time), (StatusCode::SERVICE_UNAVAILABLE, true));
+}
+
+/// A door that fails in the middle of its work, and says what it was given.
+struct Panicking;
+
+impl Door for Panicking {
+    fn submit(&self, arrival: Arrival) -> BoxFuture<'_, Answer> {
+        Box::pin(async move { panic!("{}", arrival.lead.email.as_str()) })
+    }
+}
+
+#[tokio::test]
+async fn a_fault_of_ours_is_answered_in_the_one_shape_and_quotes_nothing() {
+    let site = Site { door: Arc::new(Panicking), ..site(&Taking::default()) };
+    let request = Request::post("/api/submit").header(header::CONTENT_TYPE, "application/json");
+    let response = router(site).oneshot(request.body(Body::from(good().to_string())).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let said: Value = serde_json::from_slice(&body).unwrap();
+    assert!(said["success"] == json!(false) && said["errors"]["formErrors"][0].is_string(), "{said}");
+    assert!(!said.to_string().contains("ada@"), "{said}");
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::failed;
@@ -78,6 +79,8 @@ pub(super) fn open_reader(path: &Path, busy: Duration) -> Result<Connection, Sto
 fn prepare(db: &Connection, busy: Duration) -> rusqlite::Result<()> {
     db.busy_timeout(busy)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Else a statement whose plan could be another with other values is compiled anew each time that it is used.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     db.execute_batch(
         "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
          PRAGMA wal_autocheckpoint = 4000;
@@ -127,4 +130,21 @@ fn migrate(db: &mut Connection) -> Result<(), StoreError> {
         return Err(StoreError::Corrupt("it was written by a newer release of lead-intake".to_owned()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No test can pull the plug; SQLite says what it would do.
+    #[test]
+    fn a_commit_is_on_the_disk_when_it_returns() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open_writer(&folder.path().join("leads.db"), Duration::ZERO).unwrap();
+        let said =
+            |what: &str| db.pragma_query_value(None, what, |row| row.get::<_, rusqlite::types::Value>(0));
+        assert_eq!(said("journal_mode").unwrap(), "wal".to_owned().into());
+        assert_eq!(said("synchronous").unwrap(), 2.into(), "FULL");
+        assert_eq!(said("foreign_keys").unwrap(), 1.into());
+    }
 }

@@ -2,6 +2,8 @@
 
 mod postgres;
 mod share;
+mod together;
+mod went_back;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,8 @@ use share::{
     a_pause_holds_every_claim_until_it_is_over, a_turn_is_had_by_one_process_until_it_ends,
     calls_are_paced_together_and_a_rest_is_kept,
 };
+
+use together::an_entry_that_is_refused_leaves_nothing_and_fails_no_neighbour;
 
 use crate::support::postgres::{is_here, shared};
 
@@ -132,6 +136,7 @@ of_every_engine! {
     steps_and_memories_are_kept_whatever_characters_they_hold
     lists_are_newest_first_and_filtered
     neighbours_that_say_the_same_are_one_lead
+    an_entry_that_is_refused_leaves_nothing_and_fails_no_neighbour
     a_parked_destination_gives_one_probe_at_a_time_and_ever_more_rarely
     a_parked_destination_is_probed_by_what_a_clock_that_lied_put_too_far_away
     a_destination_is_turned_by_one_signal_and_every_process_learns_of_it
@@ -432,6 +437,25 @@ async fn a_file_that_somebody_holds_is_unavailable_and_then_available_again() {
     holder.execute_batch("ROLLBACK").unwrap();
     engine.store.ready().await.unwrap();
     engine.store.accept(entry(&lead(), Birth::Due)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_whose_schema_is_newer_or_somebody_s_own_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("leads.db");
+    let open = || Sqlite::open(&path, Clock::system());
+    open().unwrap().close().await;
+    let file = rusqlite::Connection::open(&path).unwrap();
+    let refused = |change: &str| {
+        assert_eq!(file.execute(change, []).unwrap(), 1);
+        open().map(|_| ()).unwrap_err().to_string()
+    };
+    let said = refused("INSERT INTO migrations (name, digest) VALUES ('9999_later', x'00')");
+    assert!(said.contains("it was written by a newer release"), "{said}");
+    file.execute("DELETE FROM migrations WHERE name = '9999_later'", []).unwrap();
+    open().unwrap().close().await;
+    let said = refused("UPDATE migrations SET digest = x'00' WHERE name LIKE '0002%'");
+    assert!(said.contains("is not the one it was made with"), "{said}");
 }
 
 async fn what_changes_while_it_is_being_told_is_told_again(engine: Engine) {
