@@ -17,7 +17,7 @@ CREATE TABLE leads (
 CREATE TABLE deliveries (
     lead        INTEGER NOT NULL REFERENCES leads (seq) DEFERRABLE INITIALLY DEFERRED, -- see below
     destination TEXT    NOT NULL,                                     -- the destination's name
-    state       TEXT    NOT NULL CHECK (state = 'pending' OR state IN ('delivered', 'dead', 'withheld', 'cancelled')),
+    state       TEXT    NOT NULL CHECK (state = 'pending' OR state = 'delivered' OR state = 'dead' OR state = 'withheld' OR state = 'cancelled'),
     due_at      INTEGER,                                              -- when the next attempt may be claimed
     attempts    INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),     -- number of the newest claim; the fence
     budget_used INTEGER NOT NULL DEFAULT 0 CHECK (budget_used >= 0),  -- waits of the schedule that are used up
@@ -31,14 +31,14 @@ CREATE TABLE deliveries (
 -- What a lane asks for, and nothing else.
 CREATE INDEX deliveries_due ON deliveries (destination, due_at) WHERE state = 'pending';
 
--- One try at a delivery; append-only.
+-- One try at a delivery; append-only. Its check is a cheap one, too.
 CREATE TABLE attempts (
     lead        INTEGER NOT NULL,
     destination TEXT    NOT NULL,
     number      INTEGER NOT NULL CHECK (number > 0),                  -- the claim's number
     started_at  INTEGER NOT NULL,
     finished_at INTEGER NOT NULL,
-    outcome     TEXT    NOT NULL CHECK (outcome IN ('delivered', 'transient', 'unknown', 'rejected', 'blocked')),
+    outcome     TEXT    NOT NULL CHECK (outcome = 'delivered' OR outcome = 'transient' OR outcome = 'unknown' OR outcome = 'rejected' OR outcome = 'blocked'),
     code        TEXT    NOT NULL,                                     -- a short word for the reason
     detail      TEXT    NOT NULL,                                     -- what a person should read
     PRIMARY KEY (lead, destination, number),

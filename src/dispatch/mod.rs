@@ -3,6 +3,7 @@
 
 pub mod alerts;
 mod attempt;
+mod backlog;
 pub mod commons;
 pub mod gate;
 pub mod lane;

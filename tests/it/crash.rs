@@ -29,6 +29,7 @@ async fn every_promise_is_kept(engine: Engine, replicas: usize, rounds: usize, s
         replicas,
         jobs: rounds,
         round: None,
+        long: false,
         keep: PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("crash"),
     };
     println!("seed {seed}; to play it again: {options}");

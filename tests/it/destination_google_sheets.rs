@@ -921,6 +921,30 @@ async fn of_two_rows_of_a_kept_lead_one_goes_unless_somebody_has_written_into_it
 }
 
 #[tokio::test]
+async fn leads_that_are_imported_together_have_one_row_each_whatever_stands_between_them() {
+    let google = Google::start().await;
+    let mut service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms")]).await;
+    let held = held(&service);
+    let leads = [service.accepted(&ada()).await, service.accepted(&named("Grace", &json!({}))).await];
+    service.kill().await;
+    drop(held);
+    google.edit("Leads", |tab| {
+        let own = vec![json!(""), json!(""), json!("mine")];
+        let rows: Vec<_> = tab.cells.drain(1..).collect();
+        let twice = rows.into_iter().flat_map(|row| [row.clone(), row, own.clone(), own.clone()]);
+        tab.cells.extend(twice.collect::<Vec<_>>());
+    });
+    let (code, text) = service.cli(&["leads", "import"]).await;
+    assert_eq!((code, text.as_str()), (0, "2 leads entered the store; 2 were there already.\n"));
+    let rows = google.records("Leads");
+    for id in &leads {
+        let theirs: Vec<_> = rows.iter().filter(|row| row["id"] == *id).collect();
+        assert_eq!((theirs.len(), theirs[0]["lead_intake_mark"].as_str()), (1, ""));
+    }
+    assert_eq!(rows.iter().filter(|row| row["form_name"] == "mine").count(), 4);
+}
+
+#[tokio::test]
 async fn a_lead_whose_process_died_before_the_store_had_it_is_imported_from_its_mark() {
     let google = Google::start().await;
     let mut service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms")]).await;

@@ -209,6 +209,24 @@ async fn what_a_killed_process_was_at_is_taken_over_by_another() {
     assert_eq!(calls[0].id(), calls[1].id(), "the repeat looks like the first");
 }
 
+/// The same lead at both while neither can know of the other: two rows, and one answer.
+async fn one_lead_to_both(replicas: &[Service], google: &Google) -> Value {
+    let (lead, key) = (ada(), [("Idempotency-Key", "k")]);
+    google.next(On::Appends, Wait);
+    let first = replicas[0].submit_with(&lead, &key);
+    let second = async {
+        // The first one has looked, and found nothing.
+        soon(google.until(|seen| seen.waited == 1)).await;
+        let answer = replicas[1].submit_with(&lead, &key).await;
+        google.go_on();
+        answer
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!((first.0, &first), (200, &second));
+    assert_eq!(google.records("Leads").len(), 2);
+    first.1
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_database_is_away_a_lead_that_comes_to_two_processes_is_one_row() {
     if !is_here() {
@@ -284,23 +302,10 @@ async fn while_the_database_is_away_a_lead_that_comes_to_two_processes_at_once_e
     let (google, mut server) = (Google::start().await, Server::start());
     let replicas = two(&google, &server.database().await, ["lead", "lead"]).await;
     server.tell("stop");
-    let lead = ada();
-    let key = [("Idempotency-Key", "k")];
-    google.next(On::Appends, Wait);
-    let first = replicas[0].submit_with(&lead, &key);
-    let second = async {
-        // The first one has looked, and found nothing.
-        soon(google.until(|seen| seen.waited == 1)).await;
-        let answer = replicas[1].submit_with(&lead, &key).await;
-        google.go_on();
-        answer
-    };
-    let (first, second) = tokio::join!(first, second);
-    assert_eq!((first.0, &first), (200, &second));
-    assert_eq!(google.records("Leads").len(), 2, "neither can know of the other");
+    let answer = one_lead_to_both(&replicas, &google).await;
     server.tell("start");
     let id = one_row_without_a_mark(&google).await;
-    assert_eq!(first.1["id"], json!(id));
+    assert_eq!(answer["id"], json!(id));
     replicas[0].until_state(&id, "sheet", "delivered").await;
 }
 
@@ -315,19 +320,7 @@ async fn a_lead_that_one_process_keeps_while_another_one_can_store_it_ends_as_on
     let replicas = two(&google, &server.database().await, ["cut_off", "lead"]).await;
     let cut = "ALTER ROLE cut_off NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'cut_off'";
     own.batch_execute(cut).await.unwrap();
-    let lead = ada();
-    let key = [("Idempotency-Key", "k")];
-    google.next(On::Appends, Wait);
-    let first = replicas[0].submit_with(&lead, &key);
-    let second = async {
-        soon(google.until(|seen| seen.waited == 1)).await;
-        let answer = replicas[1].submit_with(&lead, &key).await;
-        google.go_on();
-        answer
-    };
-    let (first, second) = tokio::join!(first, second);
-    assert_eq!((first.0, &first), (200, &second));
-    assert_eq!(google.records("Leads").len(), 2, "neither can know of the other");
+    one_lead_to_both(&replicas, &google).await;
     own.batch_execute("ALTER ROLE cut_off LOGIN").await.unwrap();
     let id = one_row_without_a_mark(&google).await;
     replicas[0].until_state(&id, "sheet", "delivered").await;

@@ -68,17 +68,22 @@ impl Base {
         }
     }
 
-    /// Takes it away: a lock on the file, the server's stop.
-    pub(crate) async fn take_away(&self) {
+    /// Takes it away: a lock on the file, the server's stop. Whether it is away: a file may be too busy to be locked.
+    pub(crate) async fn take_away(&self) -> bool {
         match self {
             Self::Sqlite { file, lock } => {
-                let Ok(connection) = rusqlite::Connection::open(file) else { return };
+                let Ok(connection) = rusqlite::Connection::open(file) else { return false };
                 let _ = connection.busy_timeout(std::time::Duration::from_secs(1));
-                if connection.execute_batch("BEGIN IMMEDIATE").is_ok() {
+                let is_locked = connection.execute_batch("BEGIN IMMEDIATE").is_ok();
+                if is_locked {
                     *locked(lock) = Some(connection);
                 }
+                is_locked
             }
-            Self::Postgres { server, .. } => tell(server, "stop").await,
+            Self::Postgres { server, .. } => {
+                tell(server, "stop").await;
+                true
+            }
         }
     }
 

@@ -6,6 +6,10 @@
 //! when a request is on its way, has been done, or has been answered. Then there is peace; everything must come
 //! to its end, and the verdict compares what visitors were told, what the store says, and what the vendors have.
 //!
+//! In a **long** round the trouble stays for two to five minutes on end. They are real ones: the service's timeouts,
+//! its waits for a turn and its attempts to come back follow monotonic time, which no trick of ours moves, and PostgreSQL's
+//! due dates its own clock. Its settings are nearer to the defaults, and retries are twenty seconds apart.
+//!
 //! Everything is drawn from a seed, so a round can be played again: the same plan, if not the same threads.
 //!
 //! It knows the service from outside alone: its variables, its log, its commands.
@@ -60,6 +64,8 @@ pub struct Options {
     pub jobs: usize,
     /// Only this round.
     pub round: Option<u64>,
+    /// Whether troubles last for minutes.
+    pub long: bool,
     /// Where what is known of a broken promise is kept.
     pub keep: PathBuf,
 }
@@ -139,7 +145,8 @@ impl fmt::Display for Options {
         };
         write!(
             f,
-            "cargo build && cargo run -p torture -- --seed {seed} --kills {kills} --kills-a-round {kills_a_round} --engine {engine} --replicas {replicas}"
+            "cargo build && cargo run -p torture -- --seed {seed} --kills {kills} --kills-a-round {kills_a_round} --engine {engine} --replicas {replicas}{}",
+            if self.long { " --long" } else { "" }
         )
     }
 }
@@ -175,6 +182,7 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> Tally {
         replicas: options.replicas,
         clock: clockwork.is_some(),
         disk: options.engine == Engine::Sqlite && can_fill(),
+        long: options.long,
     };
     if !means.clock {
         tell("THE CLOCK IS NOT MOVED: there is no C compiler (cc)");
@@ -233,8 +241,9 @@ fn line(ended: &Ended) -> String {
     let Ended { plan, wrong, count, kills, took, .. } = ended;
     let points: Vec<_> =
         kills.iter().map(|(name, met)| if *met { (*name).to_owned() } else { format!("({name})") }).collect();
+    let lasts = plan.lasts.map(|it| format!(" for {} s", it.as_secs())).unwrap_or_default();
     format!(
-        "round {}: {}, {:?}{}: {} leads, {} dead, {} again, {:.1} s, killed at {}",
+        "round {}: {}, {:?}{lasts}{}: {} leads, {} dead, {} again, {:.1} s, killed at {}",
         plan.number,
         if wrong.is_empty() { "kept" } else { "BROKEN" },
         plan.trouble,

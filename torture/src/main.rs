@@ -32,6 +32,9 @@ struct Arguments {
     /// Only this round of the seed
     #[arg(long)]
     round: Option<u64>,
+    /// Let each trouble last for two to five minutes on end: networks cut or swallowing, databases gone, disks full
+    #[arg(long)]
+    long: bool,
     /// The binary; the one beside this one unless given
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
@@ -68,6 +71,7 @@ async fn main() -> ExitCode {
         replicas: usize::from(arguments.replicas),
         jobs: arguments.jobs.max(1),
         round: arguments.round,
+        long: arguments.long,
         keep: arguments.keep,
     };
     if options.engine == Engine::Sqlite && options.replicas > 1 {

@@ -1,5 +1,7 @@
 //! What will be done in a round, drawn from the seed and the round's number alone. Pure.
 
+use std::time::Duration;
+
 use fastrand::Rng;
 
 use crate::wire::{Ask, When};
@@ -157,7 +159,8 @@ pub(crate) struct Kill {
     pub(crate) nth: u32,
     /// Which replica.
     pub(crate) victim: usize,
-    /// How long to let it be before, in milliseconds.
+    /// How long to let it be before, in milliseconds: in a long round after the kill before was due, otherwise after it
+    /// was made good.
     pub(crate) calm: u64,
     /// How long it stays dead, in milliseconds.
     pub(crate) dead: u64,
@@ -170,6 +173,8 @@ pub(crate) struct Plan {
     pub(crate) number: u64,
     /// What goes wrong beside the kills.
     pub(crate) trouble: Trouble,
+    /// For how long at a stretch, in a long round; otherwise for seconds, again and again.
+    pub(crate) lasts: Option<Duration>,
     /// Whether vendors answer wrongly now and then.
     pub(crate) faults: bool,
     /// Whether Pipedrive gets deals in the place of leads.
@@ -189,13 +194,15 @@ pub(crate) struct Means {
     pub(crate) replicas: usize,
     pub(crate) clock: bool,
     pub(crate) disk: bool,
+    /// Whether rounds are long.
+    pub(crate) long: bool,
 }
 
 impl Plan {
     /// Draws a round of so many kills.
     pub(crate) fn draw(seed: u64, number: u64, kills: usize, means: Means) -> Self {
         let mut rng = Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(number));
-        let trouble = trouble(&mut rng, means);
+        let trouble = if means.long { long_trouble(number, means) } else { trouble(&mut rng, means) };
         let faults = rng.u8(..3) == 0;
         let (deals, lags) = (rng.bool(), rng.bool());
         let no_store = matches!(trouble, Trouble::StoreAway | Trouble::StoreCut | Trouble::DiskFull);
@@ -206,7 +213,7 @@ impl Plan {
             _ => no_store || !point.without_store,
         };
         let all: Vec<_> = points().filter(fits).collect();
-        let kills = (0..kills)
+        let mut kills: Vec<_> = (0..kills)
             .map(|_| {
                 // A third at random, and while the store is away often where that matters.
                 let point = match rng.u8(..12) {
@@ -225,8 +232,30 @@ impl Plan {
                 }
             })
             .collect();
-        Self { number, trouble, faults, deals, lags, kills, rng }
+        let lasts = means.long.then(|| stretch(&mut rng, &mut kills));
+        Self { number, trouble, lasts, faults, deals, lags, kills, rng }
     }
+}
+
+/// The shortest and the longest trouble of a long round, in milliseconds.
+const MINUTES: std::ops::Range<u64> = 120_000..300_000;
+
+/// How long a trouble lasts that lasts for minutes. The kills come meanwhile, all or only the later ones, and may go on when
+/// it has just ended; some stay dead for longer than whatever they held.
+fn stretch(rng: &mut Rng, kills: &mut [Kill]) -> Duration {
+    let lasts = rng.u64(MINUTES);
+    let first = rng.u64(..lasts);
+    let mut moments: Vec<_> = kills.iter().map(|_| rng.u64(first..lasts + lasts / 10)).collect();
+    moments.sort_unstable();
+    let mut before = 0;
+    for (kill, moment) in kills.iter_mut().zip(moments) {
+        kill.calm = moment - before;
+        before = moment;
+        if rng.u8(..3) == 0 {
+            kill.dead = rng.u64(..20_000);
+        }
+    }
+    Duration::from_millis(lasts)
 }
 
 fn trouble(rng: &mut Rng, means: Means) -> Trouble {
@@ -257,12 +286,28 @@ fn trouble(rng: &mut Rng, means: Means) -> Trouble {
     if is_possible { drawn } else { Trouble::None }
 }
 
+/// Long rounds are few: each kind of trouble has its turn.
+fn long_trouble(number: u64, means: Means) -> Trouble {
+    let of_the_store = match means.engine {
+        Engine::Sqlite if means.disk => Trouble::DiskFull,
+        Engine::Sqlite => Trouble::StoreAway,
+        Engine::Postgres => Trouble::StoreCut,
+    };
+    match number % 4 {
+        0 => Trouble::Cut,
+        1 => Trouble::StoreAway,
+        2 => Trouble::Swallowed,
+        _ => of_the_store,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const MEANS: Means = Means { engine: Engine::Postgres, replicas: 3, clock: true, disk: true };
+    const MEANS: Means =
+        Means { engine: Engine::Postgres, replicas: 3, clock: true, disk: true, long: false };
 
     #[test]
     fn the_same_seed_is_the_same_round() {
@@ -284,8 +329,23 @@ mod tests {
     }
 
     #[test]
+    fn a_long_trouble_lasts_for_minutes_and_kills_come_meanwhile() {
+        let mut troubles = BTreeSet::new();
+        for number in 0..400 {
+            let plan = Plan::draw(1, number, 5, Means { long: true, ..MEANS });
+            let lasts = plan.lasts.unwrap().as_millis() as u64;
+            assert!(MINUTES.contains(&lasts));
+            let last: u64 = plan.kills.iter().map(|kill| kill.calm).sum();
+            assert!(last < lasts + lasts / 10, "they end when it ends, or soon after");
+            troubles.insert(format!("{:?}", plan.trouble));
+        }
+        assert_eq!(troubles, ["Cut", "StoreAway", "StoreCut", "Swallowed"].map(str::to_owned).into());
+        assert_eq!(Plan::draw(1, 1, 5, MEANS).lasts, None);
+    }
+
+    #[test]
     fn what_cannot_be_had_is_not_drawn() {
-        let poor = Means { engine: Engine::Sqlite, replicas: 1, clock: false, disk: false };
+        let poor = Means { engine: Engine::Sqlite, replicas: 1, clock: false, disk: false, long: false };
         for number in 0..500 {
             let plan = Plan::draw(1, number, 5, poor);
             assert!(!matches!(plan.trouble, Trouble::StoreCut | Trouble::DiskFull | Trouble::Clock));

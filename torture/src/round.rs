@@ -1,6 +1,6 @@
 //! One round: load, trouble, kills; then peace, and the verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::plan::{At, Kill, Line, Plan};
 use crate::process::Process;
 use crate::trouble;
 use crate::verdict::{self, Count, Evidence};
-use crate::visitors::{Submission, Visitors};
+use crate::visitors::{Pace, Submission, Visitors};
 use crate::world::{Replica, World};
 
 /// How long a kill waits for its point before it strikes at random.
@@ -21,14 +21,20 @@ const WAIT: Duration = Duration::from_millis(1_500);
 /// How long one waits whose point is at the sheet: a dead process has its turn for ten seconds more.
 const SHEETS_WAIT: Duration = Duration::from_secs(12);
 
-/// How long everything may take to end once nothing is in its way.
-const PEACE: Duration = Duration::from_secs(150);
+/// How long one waits in a long round.
+const LONG_WAIT: Duration = Duration::from_secs(5);
+
+/// How long everything may take to end once nothing is in its way: in a round of seconds, and in a long one.
+const PEACE: (Duration, Duration) = (Duration::from_secs(150), Duration::from_secs(400));
 
 /// How long the service may take to tell how it is.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// How long all has been quiet before leads are brought home from the sheet, and before that is tried again.
 const IMPORT: Duration = Duration::from_secs(2);
+
+/// The column in which the sheet keeps a whole lead for the store.
+const MARK: &str = "lead_intake_mark";
 
 /// How often is looked whether it has.
 const LOOK: Duration = Duration::from_millis(250);
@@ -97,14 +103,20 @@ impl Round {
         }
         let fronts: Vec<_> = self.world.replicas.iter().map(|it| it.wires[&Line::Front].url()).collect();
         let mut rng = self.plan.rng.clone();
-        let visitors = Visitors::start(&fronts, &mut rng);
+        let is_long = self.plan.lasts.is_some();
+        let pace = if is_long { Pace::CALM } else { Pace::BUSY };
+        let visitors = Visitors::start(&fronts, &pace, &mut rng);
         let enough = CancellationToken::new();
+        let wait = if is_long { LONG_WAIT } else { WAIT };
         let kills = async {
             let (mut reached, mut wrong) = (Vec::new(), Vec::new());
+            let mut due = Instant::now();
             for kill in &self.plan.kills {
                 let replica = &self.world.replicas[kill.victim];
-                tokio::time::sleep(Duration::from_millis(kill.calm)).await;
-                reached.push((kill.point.name, strike(replica, kill, &mut rng).await));
+                // Those that have waited for the service to come up make no long round longer.
+                due = if is_long { due } else { Instant::now() } + Duration::from_millis(kill.calm);
+                tokio::time::sleep_until(due).await;
+                reached.push((kill.point.name, strike(replica, kill, wait, &mut rng).await));
                 tokio::time::sleep(Duration::from_millis(kill.dead)).await;
                 if let Err(said) = replica.start().await {
                     wrong.push(format!("the service does not come back:\n{said}"));
@@ -122,7 +134,8 @@ impl Round {
 
     /// Waits until nothing is left to do; what the store says then.
     async fn peace(&mut self, submissions: &[Submission]) -> Vec<Value> {
-        let until = Instant::now() + PEACE;
+        let peace = if self.plan.lasts.is_some() { PEACE.1 } else { PEACE.0 };
+        let until = Instant::now() + peace;
         let (mut imported, mut tried) = (false, Instant::now());
         loop {
             self.see_to_it_that_they_run().await;
@@ -132,6 +145,8 @@ impl Round {
                 if !imported && (tried.elapsed() > IMPORT || is_over) {
                     tried = Instant::now();
                     let (done, _, said) = self.world.replicas[0].recipe.run(&["leads", "import"]).await;
+                    let log = said.lines().map(str::to_owned).collect();
+                    self.world.replicas[0].logs.lock().await.push(log);
                     imported = done || is_over;
                     if !done && is_over {
                         self.wrong.push(format!("`leads import` fails: {said}"));
@@ -139,7 +154,9 @@ impl Round {
                     continue;
                 }
                 match self.records(submissions).await {
-                    Ok((records, is_all)) if is_all || is_over => return records,
+                    Ok((records, is_all)) if is_over || is_all && (imported || self.no_mark_is_left()) => {
+                        return records;
+                    }
                     Err(said) if is_over => {
                         self.wrong.push(format!("the leads cannot be read: {said}"));
                         return Vec::new();
@@ -149,6 +166,12 @@ impl Round {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Whether the sheet keeps no lead that the store may not have: its process may have died before it saw to it.
+    fn no_mark_is_left(&self) -> bool {
+        let is_empty = |row: &HashMap<String, String>| row.get(MARK).is_none_or(String::is_empty);
+        self.world.vendors.google.records("Leads").iter().all(is_empty)
     }
 
     /// Every lead, as an operator gets them, and whether that is all that was answered for and all is done.
@@ -195,7 +218,7 @@ impl Round {
 }
 
 /// Kills a replica at the point, or at random when it does not come to that. Whether it came to that.
-async fn strike(replica: &Replica, kill: &Kill, rng: &mut fastrand::Rng) -> bool {
+async fn strike(replica: &Replica, kill: &Kill, wait: Duration, rng: &mut fastrand::Rng) -> bool {
     let moment = Duration::from_millis(rng.u64(..300));
     let reached = match kill.point.at {
         At::Random => {
@@ -207,12 +230,12 @@ async fn strike(replica: &Replica, kill: &Kill, rng: &mut fastrand::Rng) -> bool
             let Some(process) = slot.as_ref() else { return false };
             // Its start has been logged before.
             let (nth, from) = if message == "listening" { (1, 0) } else { (kill.nth, process.count()) };
-            matches!(tokio::time::timeout(WAIT, process.said(message, nth, from)).await, Ok(Some(_)))
+            matches!(tokio::time::timeout(wait, process.said(message, nth, from)).await, Ok(Some(_)))
         }
         At::Wire(line, ask, when) => {
             let Some(wire) = replica.wire(line) else { return false };
             let mut hold = wire.stop_at(ask, when, kill.nth);
-            let wait = if line == Line::Sheet { SHEETS_WAIT } else { WAIT };
+            let wait = if line == Line::Sheet { SHEETS_WAIT } else { wait };
             let reached = tokio::time::timeout(wait, hold.reached()).await.is_ok();
             // Held until it is dead.
             replica.kill().await;

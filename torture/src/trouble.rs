@@ -1,4 +1,5 @@
-//! What goes wrong beside the kills, for a bounded time.
+//! What goes wrong beside the kills, for a bounded time: for seconds, again and again until the kills are over, or for
+//! minutes on end.
 
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use stand_ins::api::{Api, Fault, Reply, Vendor};
 use stand_ins::google::{self, On};
 use stand_ins::hook;
 use stand_ins::smtp::{Stage, What};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::base::Disk;
 use crate::plan::{Line, Plan, Trouble};
 use crate::wire::State;
 use crate::world::{Replica, Vendors, World};
@@ -17,7 +20,10 @@ use crate::world::{Replica, Vendors, World};
 /// How long a write that Google was late with takes: less than the service gives it.
 const LATE: Duration = Duration::from_millis(500);
 
-/// Brings the plan's trouble, again and again, until it is enough; then all is as it was.
+/// How often vendors misbehave in a long round, in milliseconds.
+const NOW_AND_THEN: std::ops::Range<u64> = 1_000..10_000;
+
+/// Brings the plan's trouble, again and again until it is enough, or for as long as it lasts; then all is as it was.
 pub(crate) async fn bring(plan: &Plan, world: &World, enough: &CancellationToken) {
     let late = async {
         loop {
@@ -25,8 +31,14 @@ pub(crate) async fn bring(plan: &Plan, world: &World, enough: &CancellationToken
             world.vendors.google.apply_late();
         }
     };
+    let trouble = async {
+        match plan.lasts {
+            Some(lasts) => stay(plan, world, lasts).await,
+            None => storm(plan, world, enough).await,
+        }
+    };
     tokio::select! {
-        () = storm(plan, world, enough) => {}
+        () = trouble => {}
         () = late => {}
     }
     world.vendors.mend();
@@ -63,7 +75,7 @@ async fn storm(plan: &Plan, world: &World, enough: &CancellationToken) {
                 world.set(&[Line::Database], State::Whole);
             }
             Trouble::StoreAway => {
-                world.base.take_away().await;
+                let _ = world.base.take_away().await;
                 pause(lasts, enough).await;
                 world.base.give_back().await;
             }
@@ -88,6 +100,52 @@ async fn storm(plan: &Plan, world: &World, enough: &CancellationToken) {
             misbehave(&world.vendors, &mut rng);
         }
     }
+}
+
+/// The trouble comes once, and stays.
+async fn stay(plan: &Plan, world: &World, lasts: Duration) {
+    let mut rng = plan.rng.clone();
+    // By then something is under way.
+    tokio::time::sleep(Duration::from_millis(rng.u64(500..5_000))).await;
+    let until = Instant::now() + lasts;
+    let lines: Vec<_> = match plan.trouble {
+        Trouble::StoreCut => vec![Line::Database],
+        _ => some(&Line::VENDORS, &mut rng),
+    };
+    let cut_off = some(&world.replicas.iter().collect::<Vec<_>>(), &mut rng);
+    let set = |state| {
+        // A whole vendor is away, but the database may be so for some of the processes alone.
+        let those =
+            if plan.trouble == Trouble::StoreCut { cut_off.clone() } else { world.replicas.iter().collect() };
+        those.into_iter().for_each(|replica| replica.set(&lines, state));
+    };
+    match plan.trouble {
+        Trouble::None | Trouble::Clock => {}
+        Trouble::Cut => set(State::Cut),
+        Trouble::Swallowed => set(State::Swallowing),
+        Trouble::StoreCut => set(if rng.bool() { State::Cut } else { State::Swallowing }),
+        Trouble::StoreAway => while !world.base.take_away().await {},
+        Trouble::DiskFull => world.disk.iter().for_each(Disk::fill),
+    }
+    while Instant::now() < until {
+        let next = Instant::now() + Duration::from_millis(rng.u64(NOW_AND_THEN));
+        tokio::time::sleep_until(next.min(until)).await;
+        if plan.faults {
+            misbehave(&world.vendors, &mut rng);
+        }
+    }
+    match plan.trouble {
+        Trouble::None | Trouble::Clock => {}
+        Trouble::Cut | Trouble::Swallowed | Trouble::StoreCut => set(State::Whole),
+        Trouble::StoreAway => world.base.give_back().await,
+        Trouble::DiskFull => world.disk.iter().for_each(Disk::free),
+    }
+}
+
+/// Some of them, at least one.
+fn some<T: Copy>(all: &[T], rng: &mut Rng) -> Vec<T> {
+    let certain = rng.usize(..all.len());
+    all.iter().enumerate().filter(|(at, _)| *at == certain || rng.bool()).map(|(_, it)| *it).collect()
 }
 
 async fn pause(milliseconds: u64, enough: &CancellationToken) {

@@ -1,6 +1,7 @@
 //! Visitors of a website: each sends one form after another, and what is not answered again with the same key,
 //! as form.js does. Some are impatient, some click twice, some have no key.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,21 @@ const ANSWER: Duration = Duration::from_secs(6);
 
 /// How long one tries on after the round's kills are over.
 const TRIES_ON: Duration = Duration::from_secs(30);
+
+/// How long a visitor waits before the next form, and before the same once more, in milliseconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace {
+    pause: Range<u64>,
+    again: Range<u64>,
+}
+
+impl Pace {
+    /// For a round of seconds.
+    pub(crate) const BUSY: Self = Self { pause: 10..80, again: 30..200 };
+
+    /// For one of minutes: everything that they sent is compared in the end.
+    pub(crate) const CALM: Self = Self { pause: 500..5_000, again: 200..2_000 };
+}
 
 /// The domain of every address that visitors have: it must never be seen in a log.
 pub(crate) const DOMAIN: &str = "visitors.test";
@@ -71,13 +87,14 @@ struct Visitor {
     stop: Arc<AtomicBool>,
     client: reqwest::Client,
     fronts: Vec<String>,
+    pace: Pace,
     name: String,
     rng: Rng,
 }
 
 impl Visitors {
     /// Sends them to these addresses of the service, any of which will do.
-    pub(crate) fn start(fronts: &[String], rng: &mut Rng) -> Self {
+    pub(crate) fn start(fronts: &[String], pace: &Pace, rng: &mut Rng) -> Self {
         let (ledger, stop) = (Arc::<Ledger>::default(), Arc::<AtomicBool>::default());
         let mut tasks = JoinSet::new();
         let client = reqwest::Client::builder().no_proxy().timeout(ANSWER).build();
@@ -88,6 +105,7 @@ impl Visitors {
                 stop: Arc::clone(&stop),
                 client: client.clone(),
                 fronts: fronts.to_vec(),
+                pace: pace.clone(),
                 name: format!("v{number}"),
                 rng: rng.fork(),
             };
@@ -111,7 +129,7 @@ impl Visitor {
             number += 1;
             let at = self.fill_in(number);
             self.send(at).await;
-            let pause = self.rng.u64(10..80);
+            let pause = self.rng.u64(self.pace.pause.clone());
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
@@ -159,7 +177,7 @@ impl Visitor {
             {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(self.rng.u64(30..200))).await;
+            tokio::time::sleep(Duration::from_millis(self.rng.u64(self.pace.again.clone()))).await;
         }
         if has_key && self.rng.u8(..12) == 0 {
             let front = self.pick();

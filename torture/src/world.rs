@@ -31,6 +31,28 @@ const STRUGGLE: Duration = Duration::from_secs(10);
 /// How long a service may take to come up once nothing is in its way.
 const START: Duration = Duration::from_secs(60);
 
+/// How long whatever runs services waits before it starts one again that could not come up: where that may take minutes,
+/// and otherwise.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(100));
+
+/// What is longer in a long round, nearer to the defaults; and memory has less room, so that it is used up meanwhile.
+const LONGER: [(&str, &str); 14] = [
+    ("STORE__TIMEOUT", "2s"),
+    ("INTAKE__DEADLINE", "2s"),
+    ("INTAKE__FALLBACK_LEADS", "150"),
+    ("SERVER__SHUTDOWN_TIMEOUT", "2s"),
+    ("DESTINATIONS__SHEET__LOOK_AFTER", "10s"),
+    ("DESTINATIONS__SHEET__TIMEOUT", "10s"),
+    ("MAIL__COMMAND_TIMEOUT", "5s"),
+    ("MAIL__FINAL_TIMEOUT", "5s"),
+    ("DESTINATIONS__NOTIFICATION__TIMEOUT", "15s"),
+    ("DESTINATIONS__CONFIRMATION__TIMEOUT", "15s"),
+    ("DESTINATIONS__CRM__TIMEOUT", "5s"),
+    ("DESTINATIONS__HUBSPOT__TIMEOUT", "8s"),
+    ("DESTINATIONS__PIPEDRIVE__TIMEOUT", "10s"),
+    ("DESTINATIONS__PIPEDRIVE__SETTLE", "2s"),
+];
+
 /// What is outside the service.
 pub(crate) struct Vendors {
     pub(crate) google: Google,
@@ -84,6 +106,8 @@ impl Vendors {
 pub(crate) struct Replica {
     pub(crate) wires: BTreeMap<Line, Wire>,
     pub(crate) recipe: Recipe,
+    /// How long, beyond that, it may be kept from coming up.
+    kept_down: Option<Duration>,
     /// The running process; who kills it has the lock.
     pub(crate) process: Mutex<Option<Process>>,
     /// Whether it has tried to come up for so long that whatever is in its way must end.
@@ -93,6 +117,11 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
+    /// Its wires of these lines are like this from now on.
+    pub(crate) fn set(&self, lines: &[Line], state: State) {
+        lines.iter().filter_map(|line| self.wire(*line)).for_each(|wire| wire.set(state));
+    }
+
     /// The wire of this line.
     pub(crate) fn wire(&self, line: Line) -> Option<&Wire> {
         self.wires.get(&line)
@@ -118,10 +147,11 @@ impl Replica {
                     return Ok(());
                 }
                 self.logs.lock().await.push(process.kill().await);
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(if self.kept_down.is_some() { AGAIN.0 } else { AGAIN.1 }).await;
             }
         };
-        let came = tokio::time::timeout(STRUGGLE + START, up).await;
+        let limit = STRUGGLE + START + self.kept_down.unwrap_or_default();
+        let came = tokio::time::timeout(limit, up).await;
         self.struggles.store(false, Ordering::Relaxed);
         match came {
             Ok(ended) => ended,
@@ -194,6 +224,7 @@ impl World {
             all.push(Replica {
                 wires,
                 recipe,
+                kept_down: plan.lasts,
                 process: Mutex::default(),
                 struggles: AtomicBool::new(false),
                 logs: Mutex::default(),
@@ -206,19 +237,13 @@ impl World {
         Self { vendors, base, disk, replicas: all, clock, _folder: folder }
     }
 
-    /// The wires of some replicas to vendors, or to the database, are like this from now on.
+    /// The wires of all replicas to vendors, or to the database, are like this from now on.
     pub(crate) fn set(&self, lines: &[Line], state: State) {
-        for replica in &self.replicas {
-            for line in lines {
-                if let Some(wire) = replica.wire(*line) {
-                    wire.set(state);
-                }
-            }
-        }
+        self.replicas.iter().for_each(|replica| replica.set(lines, state));
     }
 }
 
-/// An ordinary configuration with waits that end within seconds.
+/// An ordinary configuration with waits that end within seconds, or, for troubles of minutes, within half a minute.
 fn variables(
     plan: &Plan,
     vendors: &Vendors,
@@ -272,15 +297,23 @@ fn variables(
         let name = format!("LEAD_INTAKE__DESTINATIONS__PIPEDRIVE__DEAL_FIELDS__{}", pipedrive::DEAL_TEXT);
         variables.insert(name.to_uppercase(), "id".to_owned());
     }
-    let retry = ["200ms", "300ms"].into_iter().chain(std::iter::repeat_n("500ms", 300));
+    let is_long = plan.lasts.is_some();
+    // What no trouble of a round can use up.
+    let (first, then) = if is_long { (["1s", "5s"], "20s") } else { (["200ms", "300ms"], "500ms") };
+    let retry = first.into_iter().chain(std::iter::repeat_n(then, 300));
     let retry = retry.collect::<Vec<_>>().join(", ");
+    if is_long {
+        let longer = LONGER.map(|(name, value)| (format!("LEAD_INTAKE__{name}"), value.to_owned()));
+        variables.extend(longer);
+    }
+    let (probe, slack) = if is_long { ("2s", "5s") } else { ("300ms", "500ms") };
     for name in DESTINATIONS {
         let mut set = |key: &str, value: &str| {
             variables.insert(format!("LEAD_INTAKE__DESTINATIONS__{name}__{key}"), value.to_owned());
         };
         set("RETRY", &retry);
-        set("PROBE", "300ms");
-        set("LEASE_SLACK", "500ms");
+        set("PROBE", probe);
+        set("LEASE_SLACK", slack);
     }
     variables
 }

@@ -252,32 +252,36 @@ impl Api {
         Ok(Appended { range, rows })
     }
 
-    /// Removes every row from the `first` to the `last` (from 1) that says the same as one above it there, in all
-    /// columns but these. Google compares and removes in one step, so whatever people sort meanwhile, no other row
+    /// Removes, in each of these stretches (its first row and its last, from 1), every row that says the same as one above
+    /// it there, in all columns but these. Google compares and removes in one step, so whatever people sort meanwhile, no other row
     /// can go.
     pub(super) async fn remove_repeats(
         &self,
         tab: &Tab,
-        (first, last): (usize, usize),
+        rows: &[(usize, usize)],
         but: &[usize],
     ) -> Result<(), Failure> {
         let number = |it: usize| i32::try_from(it).ok();
-        let compared = (0..tab.columns).filter(|column| !but.contains(column)).map(|column| DimensionRange {
-            dimension: Some("COLUMNS".to_owned()),
-            sheet_id: Some(tab.sheet_id),
-            start_index: number(column),
-            end_index: number(column + 1),
-        });
-        let remove = DeleteDuplicatesRequest {
-            comparison_columns: Some(compared.collect()),
+        let compared: Vec<_> = (0..tab.columns)
+            .filter(|column| !but.contains(column))
+            .map(|column| DimensionRange {
+                dimension: Some("COLUMNS".to_owned()),
+                sheet_id: Some(tab.sheet_id),
+                start_index: number(column),
+                end_index: number(column + 1),
+            })
+            .collect();
+        let remove = |(first, last): &(usize, usize)| DeleteDuplicatesRequest {
+            comparison_columns: Some(compared.clone()),
             range: Some(GridRange {
                 sheet_id: Some(tab.sheet_id),
                 start_row_index: number(first.saturating_sub(1)),
-                end_row_index: number(last),
+                end_row_index: number(*last),
                 ..GridRange::default()
             }),
         };
-        self.update(vec![Request { delete_duplicates: Some(remove), ..Request::default() }]).await
+        let request = |rows| Request { delete_duplicates: Some(remove(rows)), ..Request::default() };
+        self.update(rows.iter().map(request).collect()).await
     }
 
     /// Whole columns below the header, each as texts from the second row on.

@@ -30,45 +30,64 @@ impl GoogleSheets {
         let mut read = self.writer.api.columns(tab, &places).await?.into_iter();
         let ids = read.next().unwrap_or_default();
         let said = read.next().unwrap_or_default();
-        let Some((first, last)) = reach(&ids, leads) else { return Ok(HashSet::new()) };
-        let Some(repeated) = repeated(&ids[first..=last]) else {
-            warn!(
-                tab = tab.title,
-                from = first + 2,
-                to = last + 2,
-                "a lead has two rows, and between them are rows without an id: look for the same id twice, and delete one"
-            );
-            return Ok(HashSet::new());
-        };
-        if !repeated.iter().all(|id| leads.iter().any(|lead| lead.to_string() == **id)) {
-            warn!(
-                tab = tab.title,
-                from = first + 2,
-                to = last + 2,
-                "a lead has two rows, and between them are copies of others: look for the same id twice, and delete one"
-            );
+        let leads: HashSet<_> = leads.iter().map(ToString::to_string).collect();
+        let (mut twice, mut rows) = (HashSet::new(), Vec::new());
+        for (first, last) in spans(&ids, &leads) {
+            // The first row below the header is row 2.
+            let (from, to) = (first + 2, last + 2);
+            let Some(repeated) = repeated(&ids[first..=last]) else {
+                warn!(
+                    tab = tab.title,
+                    from,
+                    to,
+                    "a lead has two rows, and between them are rows without an id: look for the same id twice, and delete one"
+                );
+                continue;
+            };
+            if !repeated.iter().all(|id| leads.contains(*id)) {
+                warn!(
+                    tab = tab.title,
+                    from,
+                    to,
+                    "a lead has two rows, and between them are copies of others: look for the same id twice, and delete one"
+                );
+                continue;
+            }
+            twice.extend(repeated);
+            rows.push((from, to));
+        }
+        if rows.is_empty() {
             return Ok(HashSet::new());
         }
         let is_synced =
             |id: &&String| ids.iter().zip(&said).any(|(theirs, said)| *theirs == **id && *said == yes(true));
-        let synced = repeated.iter().copied().filter(is_synced).cloned().collect();
+        let synced = twice.iter().copied().filter(is_synced).cloned().collect();
         let but: Vec<_> = PASSING.iter().filter_map(|name| header.position(name)).collect();
         self.writer.marks.take().await;
         seat.may_write().await?;
-        // The first row below the header is row 2.
-        self.writer.api.remove_repeats(tab, (first + 2, last + 2), &but).await?;
-        info!(leads = repeated.len(), "second rows removed: two processes had written the same lead");
+        self.writer.api.remove_repeats(tab, &rows, &but).await?;
+        info!(leads = twice.len(), "second rows removed: two processes had written the same lead");
         Ok(synced)
     }
 }
 
-/// Where the first of these leads stands that stands there again, and the last that stood there before.
-fn reach(ids: &[String], leads: &[LeadId]) -> Option<(usize, usize)> {
-    let leads: HashSet<_> = leads.iter().map(ToString::to_string).collect();
-    let mut first = HashMap::new();
-    let ours = ids.iter().enumerate().filter(|(_, id)| leads.contains(*id));
-    let again = ours.filter_map(|(at, id)| first.insert(id, at).map(|before| (before, at)));
-    again.reduce(|(first, last), (before, at)| (first.min(before), last.max(at)))
+/// From the first row of each of these leads that stands there again to its last; those that overlap are one, for
+/// what is removed moves the rows below it up to the end. What stands between two of them is of no concern.
+fn spans(ids: &[String], leads: &HashSet<String>) -> Vec<(usize, usize)> {
+    let mut each: HashMap<_, (usize, usize)> = HashMap::new();
+    for (at, id) in ids.iter().enumerate().filter(|(_, id)| leads.contains(*id)) {
+        each.entry(id).or_insert((at, at)).1 = at;
+    }
+    let mut each: Vec<_> = each.into_values().filter(|(first, last)| first < last).collect();
+    each.sort_unstable();
+    let mut spans: Vec<(usize, usize)> = Vec::new();
+    for (first, last) in each {
+        match spans.last_mut() {
+            Some((_, end)) if first < *end => *end = last.max(*end),
+            _ => spans.push((first, last)),
+        }
+    }
+    spans
 }
 
 /// The ids that stand there more than once. `None`: there is more than one row without.
@@ -86,8 +105,13 @@ mod tests {
     fn only_what_stands_there_again_is_a_second_row() {
         let (one, other) = (LeadId::fresh(), LeadId::fresh());
         let ids = |all: &[&LeadId]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(reach(&ids(&[&one, &other]), &[one, other]), None);
-        assert_eq!(reach(&ids(&[&other, &one, &other, &one, &other]), &[one]), Some((1, 3)));
+        let spans = |all: &[&LeadId], leads: &[LeadId]| {
+            spans(&ids(all), &leads.iter().map(ToString::to_string).collect())
+        };
+        assert_eq!(spans(&[&one, &other], &[one, other]), []);
+        assert_eq!(spans(&[&other, &one, &other, &one, &other], &[one]), [(1, 3)]);
+        assert_eq!(spans(&[&other, &one, &other, &one, &other], &[one, other]), [(0, 4)]);
+        assert_eq!(spans(&[&other, &other, &one, &one], &[one, other]), [(0, 1), (2, 3)]);
         let none = [String::new(), String::new()];
         assert_eq!((repeated(&ids(&[&one, &other])).map(|it| it.len()), repeated(&none)), (Some(0), None));
     }

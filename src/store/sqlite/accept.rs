@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use rusqlite::{Connection, ToSql, params};
 use tokio::time::Instant;
 
-use super::write::{THIS, change, millis, to_json};
+use super::write::{CAN_ARRIVE, THIS, change, millis, to_json};
 use super::{failed, story};
 use crate::delivery::{Birth, Claim, Entry, Planned};
 use crate::id::DeliveryId;
@@ -122,10 +122,11 @@ fn insert_deliveries(db: &Connection, seq: i64, some: &[Planned], now: i64) -> R
 /// The id is there already: a repeat, or another submission. A delivery that has arrived meanwhile is
 /// a fact, and wins.
 fn join(db: &Connection, entry: &Entry) -> Result<Accepted, StoreError> {
-    let id = entry.lead.id.to_string();
-    let digest: Vec<u8> = db
-        .prepare_cached("SELECT digest FROM leads WHERE id = ?1")
-        .and_then(|mut select| select.query_row([&id], |row| row.get(0)))
+    let (lead, digest): (i64, Vec<u8>) = db
+        .prepare_cached("SELECT seq, digest FROM leads WHERE id = ?1")
+        .and_then(|mut select| {
+            select.query_row([entry.lead.id.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
+        })
         .map_err(failed)?;
     if digest != entry.digest {
         return Ok(Accepted::Conflict);
@@ -134,10 +135,10 @@ fn join(db: &Connection, entry: &Entry) -> Result<Accepted, StoreError> {
         if let Birth::Delivered(receipt) = &planned.birth {
             let sql = format!(
                 "UPDATE deliveries SET state = 'delivered', due_at = NULL, open_since = NULL, receipt = ?3
-                 WHERE {THIS} AND state IN ('pending', 'dead', 'cancelled')"
+                 WHERE {THIS} AND {CAN_ARRIVE}"
             );
-            change(db, &sql, params![id, planned.destination.as_str(), to_json(receipt)?])?;
-            story::delivery_arrived(db, &id)?;
+            change(db, &sql, params![lead, planned.destination.as_str(), to_json(receipt)?])?;
+            story::delivery_arrived(db, lead)?;
         }
     }
     Ok(Accepted::Repeat)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row, params};
 use tokio::time::Instant;
 
-use super::write::{THIS, change, from_json, millis, to_json};
+use super::write::{CAN_ARRIVE, THIS, change, from_json, millis, row_of, to_json};
 use super::{failed, read, share, story};
 use crate::delivery::standing::Standing;
 use crate::delivery::{Claim, LONGEST_WAIT, Settlement, State};
@@ -124,15 +124,27 @@ fn claim(
 }
 
 pub(super) fn settle(db: &Connection, settle: &Settle, now: i64) -> Result<Settled, StoreError> {
-    let Settle { claim, attempt, settlement, signal } = settle;
-    let id = claim.delivery.lead.to_string();
+    let changed = match row_of(db, settle.claim.delivery.lead)? {
+        Some(lead) => end_attempt(db, lead, settle, now)?,
+        None => false,
+    };
+    let turned = match settle.signal {
+        Some(signal) => share::signal(db, settle.claim.delivery.destination.as_str(), signal, now)?,
+        None => None,
+    };
+    Ok(Settled { changed, turned })
+}
+
+/// Writes the attempt down and what comes of it; whether the delivery was still this claim's to change.
+fn end_attempt(db: &Connection, lead: i64, settle: &Settle, now: i64) -> Result<bool, StoreError> {
+    let Settle { claim, attempt, settlement, .. } = settle;
     let destination = claim.delivery.destination.as_str();
     change(
         db,
         "INSERT INTO attempts (lead, destination, number, started_at, finished_at, outcome, code, detail)
-         SELECT seq, ?2, ?3, ?4, ?5, ?6, ?7, ?8 FROM leads WHERE id = ?1 ON CONFLICT DO NOTHING",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
         params![
-            id,
+            lead,
             destination,
             attempt.number,
             attempt.started_at.as_millisecond(),
@@ -147,9 +159,9 @@ pub(super) fn settle(db: &Connection, settle: &Settle, now: i64) -> Result<Settl
             db,
             &format!(
                 "UPDATE deliveries SET state = 'delivered', due_at = NULL, open_since = NULL, receipt = ?3
-                 WHERE {THIS} AND state IN ('pending', 'dead', 'cancelled')"
+                 WHERE {THIS} AND {CAN_ARRIVE}"
             ),
-            params![id, destination, to_json(receipt)?],
+            params![lead, destination, to_json(receipt)?],
         )?,
         Settlement::Retry { wait, counted } => change(
             db,
@@ -157,7 +169,7 @@ pub(super) fn settle(db: &Connection, settle: &Settle, now: i64) -> Result<Settl
                 "UPDATE deliveries SET due_at = ?4, open_since = NULL, budget_used = budget_used + ?5
                  WHERE {THIS} AND state = 'pending' AND attempts = ?3"
             ),
-            params![id, destination, claim.attempt, now + millis(*wait), counted],
+            params![lead, destination, claim.attempt, now + millis(*wait), counted],
         )?,
         end @ (Settlement::Dead | Settlement::Cancelled) => change(
             db,
@@ -166,7 +178,7 @@ pub(super) fn settle(db: &Connection, settle: &Settle, now: i64) -> Result<Settl
                  WHERE {THIS} AND state = 'pending' AND attempts = ?3"
             ),
             params![
-                id,
+                lead,
                 destination,
                 claim.attempt,
                 if *end == Settlement::Dead { State::Dead.as_str() } else { State::Cancelled.as_str() },
@@ -175,15 +187,11 @@ pub(super) fn settle(db: &Connection, settle: &Settle, now: i64) -> Result<Settl
     };
     if changed == 1 {
         if matches!(settlement, Settlement::Delivered(_)) {
-            story::delivery_arrived(db, &id)?;
+            story::delivery_arrived(db, lead)?;
         }
-        story::delivery_changed(db, &id, destination)?;
+        story::delivery_changed(db, lead, destination)?;
     }
-    let turned = match signal {
-        Some(signal) => share::signal(db, destination, *signal, now)?,
-        None => None,
-    };
-    Ok(Settled { changed: changed == 1, turned })
+    Ok(changed == 1)
 }
 
 pub(super) fn release(
@@ -192,12 +200,12 @@ pub(super) fn release(
     attempt: u32,
     now: i64,
 ) -> Result<bool, StoreError> {
+    let Some(lead) = row_of(db, delivery.lead)? else { return Ok(false) };
     let sql = format!(
         "UPDATE deliveries SET due_at = ?4, open_since = NULL
          WHERE {THIS} AND state = 'pending' AND attempts = ?3"
     );
-    let id = delivery.lead.to_string();
-    Ok(change(db, &sql, params![id, delivery.destination.as_str(), attempt, now])? == 1)
+    Ok(change(db, &sql, params![lead, delivery.destination.as_str(), attempt, now])? == 1)
 }
 
 pub(super) fn renew(
@@ -206,10 +214,10 @@ pub(super) fn renew(
     attempt: u32,
     until: i64,
 ) -> Result<bool, StoreError> {
+    let Some(lead) = row_of(db, delivery.lead)? else { return Ok(false) };
     let sql = format!(
         "UPDATE deliveries SET due_at = ?4
          WHERE {THIS} AND state = 'pending' AND attempts = ?3 AND open_since IS NOT NULL"
     );
-    let id = delivery.lead.to_string();
-    Ok(change(db, &sql, params![id, delivery.destination.as_str(), attempt, until])? == 1)
+    Ok(change(db, &sql, params![lead, delivery.destination.as_str(), attempt, until])? == 1)
 }

@@ -4,6 +4,8 @@
 mod accept;
 mod archive;
 mod claim;
+#[cfg(test)]
+mod compiled;
 mod read;
 mod schema;
 mod share;

@@ -12,36 +12,41 @@ const WORTH_TELLING: u32 = 3;
 
 /// A delivery has changed: it is to be told if it is dead, fails for the third time, was told before, or is
 /// just being told.
-pub(super) fn delivery_changed(db: &Connection, id: &str, destination: &str) -> Result<(), StoreError> {
-    change(
+pub(super) fn delivery_changed(db: &Connection, lead: i64, destination: &str) -> Result<(), StoreError> {
+    let being_told = change(
         db,
-        "INSERT INTO unshown (lead, destination)
-         SELECT d.lead, d.destination FROM deliveries d
-         WHERE d.lead = (SELECT seq FROM leads WHERE id = ?1) AND d.destination = ?2
-           AND (d.state = 'dead'
-                OR (d.state = 'pending' AND d.attempts >= ?3
-                    AND (SELECT count(*) FROM attempts a WHERE a.lead = d.lead AND a.destination = d.destination) >= ?3)
-                OR EXISTS (SELECT 1 FROM told t WHERE t.lead = d.lead AND t.destination = d.destination)
-                OR EXISTS (SELECT 1 FROM unshown u WHERE u.lead = d.lead AND u.destination = d.destination))
-         ON CONFLICT DO UPDATE SET version = version + 1",
-        params![id, destination, WORTH_TELLING],
+        "UPDATE unshown SET version = version + 1 WHERE lead = ?1 AND destination = ?2",
+        params![lead, destination],
     )?;
+    if being_told == 0 {
+        change(
+            db,
+            "INSERT INTO unshown (lead, destination)
+             SELECT d.lead, d.destination FROM deliveries d
+             WHERE d.lead = ?1 AND d.destination = ?2
+               AND (d.state = 'dead'
+                    OR (d.state = 'pending' AND d.attempts >= ?3
+                        AND (SELECT count(*) FROM attempts a WHERE a.lead = ?1 AND a.destination = ?2) >= ?3)
+                    OR EXISTS (SELECT 1 FROM told t WHERE t.lead = ?1 AND t.destination = ?2))",
+            params![lead, destination, WORTH_TELLING],
+        )?;
+    }
     Ok(())
 }
 
 /// A delivery has arrived: once the sheet has the row and every CRM has the lead, `crm_synced` is TRUE.
-pub(super) fn delivery_arrived(db: &Connection, id: &str) -> Result<(), StoreError> {
+pub(super) fn delivery_arrived(db: &Connection, lead: i64) -> Result<(), StoreError> {
     change(
         db,
         "INSERT INTO unshown (lead, destination)
          SELECT l.seq, '' FROM leads l
-         WHERE l.id = ?1 AND l.crm_planned = 1
-           AND EXISTS (SELECT 1 FROM deliveries d WHERE d.lead = l.seq AND d.kind = 'sheet')
-           AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.lead = l.seq AND d.kind IN ('crm', 'sheet')
+         WHERE l.seq = ?1 AND l.crm_planned = 1
+           AND EXISTS (SELECT 1 FROM deliveries d WHERE d.lead = ?1 AND d.kind = 'sheet')
+           AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.lead = ?1 AND d.kind IN ('crm', 'sheet')
                            AND d.state <> 'delivered')
-           AND NOT EXISTS (SELECT 1 FROM told t WHERE t.lead = l.seq AND t.destination = '')
+           AND NOT EXISTS (SELECT 1 FROM told t WHERE t.lead = ?1 AND t.destination = '')
          ON CONFLICT DO UPDATE SET version = version + 1",
-        params![id],
+        params![lead],
     )?;
     Ok(())
 }

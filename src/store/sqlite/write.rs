@@ -11,8 +11,19 @@ use crate::id::{DeliveryId, DestinationName, LeadId};
 use crate::lead::Lead;
 use crate::store::StoreError;
 
-/// A delivery, found by its lead's public id and its destination's name.
-pub(super) const THIS: &str = "lead = (SELECT seq FROM leads WHERE id = ?1) AND destination = ?2";
+/// A delivery, by its lead's row and its destination's name.
+pub(super) const THIS: &str = "lead = ?1 AND destination = ?2";
+
+/// Whether a delivery's arrival is news. Two names at most in any list of these statements: of more SQLite builds a table
+/// each time.
+pub(super) const CAN_ARRIVE: &str = "state NOT IN ('delivered', 'withheld')";
+
+/// The row that the other tables know a lead by. Looked up once for all that is done with it.
+pub(super) fn row_of(db: &Connection, lead: LeadId) -> Result<Option<i64>, StoreError> {
+    db.prepare_cached("SELECT seq FROM leads WHERE id = ?1")
+        .and_then(|mut select| select.query_row([lead.to_string()], |row| row.get(0)).optional())
+        .map_err(failed)
+}
 
 pub(super) fn millis(length: Duration) -> i64 {
     i64::try_from(length.as_millis()).unwrap_or(i64::MAX / 4)
@@ -23,10 +34,11 @@ pub(super) fn replay(db: &Connection, deliveries: &[DeliveryId], now: i64) -> Re
         "UPDATE deliveries SET state = 'pending', due_at = ?3, budget_used = 0 WHERE {THIS} AND state = 'dead'"
     );
     deliveries.iter().try_fold(0, |count, delivery| {
-        let id = delivery.lead.to_string();
-        let changed = change(db, &sql, params![id, delivery.destination.as_str(), now])?;
-        story::delivery_changed(db, &id, delivery.destination.as_str())?;
-        share::probe_now(db, delivery.destination.as_str(), now)?;
+        let destination = delivery.destination.as_str();
+        share::probe_now(db, destination, now)?;
+        let Some(lead) = row_of(db, delivery.lead)? else { return Ok(count) };
+        let changed = change(db, &sql, params![lead, destination, now])?;
+        story::delivery_changed(db, lead, destination)?;
         Ok(count + changed)
     })
 }
@@ -37,9 +49,9 @@ pub(super) fn cancel(db: &Connection, deliveries: &[DeliveryId]) -> Result<u64, 
          WHERE {THIS} AND state IN ('pending', 'dead', 'withheld')"
     );
     deliveries.iter().try_fold(0, |count, delivery| {
-        let id = delivery.lead.to_string();
-        let changed = change(db, &sql, params![id, delivery.destination.as_str()])?;
-        story::delivery_changed(db, &id, delivery.destination.as_str())?;
+        let Some(lead) = row_of(db, delivery.lead)? else { return Ok(count) };
+        let changed = change(db, &sql, params![lead, delivery.destination.as_str()])?;
+        story::delivery_changed(db, lead, delivery.destination.as_str())?;
         Ok(count + changed)
     })
 }
