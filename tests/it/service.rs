@@ -397,6 +397,8 @@ async fn sigterm_lets_attempts_in_flight_end() {
     soon(hook.until(|calls| calls.len() == 1)).await;
     service.ask_to_end().await;
     service.until_logged("stopping").await;
+    // Nobody else is let in, and the one who is inside is waited for.
+    soon(async { while TcpStream::connect(&service.address).await.is_ok() {} }).await;
     hook.go_on();
     assert_eq!(service.end().await, 0);
     let delivery = service.delivery(&id, "crm").await;
