@@ -1,7 +1,7 @@
 //! A clock that goes back. Due dates, leases and rests are moments of the machine's clock: when that was ahead and is
 //! put right, all that was written down meanwhile would wait for hours. So the latest moment that was seen is kept in
 //! the store, and who sees an earlier one takes everything that is still to come back with the clock: what is left of
-//! a wait stays as long as it was, or becomes shorter by what passed in between.
+//! a wait stays as long as it was, or becomes shorter by what passed in between, to the minute.
 //!
 //! PostgreSQL has a clock of its own, for all processes; this is about a file.
 
