@@ -727,6 +727,27 @@ async fn while_the_store_cannot_commit_the_sheet_keeps_the_lead_with_a_mark_unti
     assert_eq!(ids(&google), [id]);
 }
 
+#[tokio::test]
+async fn without_a_store_leads_are_taken_as_long_as_the_sheet_takes_them() {
+    let google = Google::start().await;
+    let variables =
+        [("LEAD_INTAKE__STORE__TIMEOUT", "200ms"), ("LEAD_INTAKE__DESTINATIONS__SHEET__PROBE", "1h")];
+    let service = service(&google, &variables).await;
+    let held = held(&service);
+    assert_eq!(service.get("/health").await.0, 503);
+    assert_eq!(service.get("/health/ready").await.0, 200, "it takes leads all the same");
+    service.accepted(&ada()).await;
+    held.execute_batch("ROLLBACK").unwrap();
+    google.always(On::Any, Fault::Status(403));
+    service.accepted(&ada()).await;
+    service.until_logged("destination parked").await;
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(service.get("/health/ready").await.0, 503);
+    let asked = google.seen().calls.len();
+    assert_eq!(service.submit(&ada()).await.0, 503);
+    assert_eq!(google.seen().calls.len(), asked, "nobody asks a sheet that is parked");
+}
+
 /// A store that nobody can commit to until the connection is dropped.
 fn held(service: &Service) -> rusqlite::Connection {
     let held = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
