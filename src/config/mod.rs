@@ -228,9 +228,7 @@ fn secrets(node: &Node) -> Vec<String> {
             }
             Value::List(list) => list.iter().for_each(|node| collect(node, secret, texts)),
             // A bare scheme tells nothing, and the hint has to name it.
-            Value::Text(text) | Value::Loose(text)
-                if secret && text.len() > 3 && !text.ends_with("://") =>
-            {
+            Value::Text(text) | Value::Loose(text) if secret && text.len() > 3 && !text.ends_with("://") => {
                 texts.push(text.clone());
                 texts.push(format!("{text:?}").trim_matches('"').to_owned());
             }
