@@ -70,7 +70,7 @@ fn a_wait_is_spread_by_a_fifth_to_either_side() {
     for (jitter, seconds) in [(0.0, 80.0), (0.25, 90.0), (0.5, 100.0), (1.0, 120.0)] {
         match policy.settle(0, &Err(DeliveryError::transient("x", "")), jitter) {
             Settlement::Retry { wait, .. } => {
-                assert!((wait.as_secs_f64() - seconds).abs() < 0.001, "{wait:?}")
+                assert!((wait.as_secs_f64() - seconds).abs() < 0.001, "{wait:?}");
             }
             other => panic!("{other:?}"),
         }
