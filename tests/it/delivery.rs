@@ -523,7 +523,8 @@ async fn what_failed_together_does_not_return_together() {
         let wait = lead_intake::clock::until(failed.history[0].finished_at, failed.due_at.unwrap());
         waits.insert(wait.as_secs());
     }
-    assert!(waits.len() > 1, "{waits:?}");
+    // A fifth to either side is 24 minutes; by chance they are not all within one.
+    assert!(waits.last().unwrap() - waits.first().unwrap() > 60, "{waits:?}");
 }
 
 #[tokio::test]

@@ -213,6 +213,21 @@ async fn a_store_that_fails_at_once_is_as_one_that_does_not_answer() {
 }
 
 #[tokio::test]
+async fn two_of_one_key_at_once_are_kept_once() {
+    let house = house(Sheet::default(), 10);
+    let held = house.held();
+    let answers = tokio::join!(house.submit("k", "Ada"), house.submit("k", "Ada"));
+    let ((Answer::Accepted(id), Answer::Unavailable { .. })
+    | (Answer::Unavailable { .. }, Answer::Accepted(id))) = answers
+    else {
+        panic!("{answers:?}")
+    };
+    assert_eq!(house.sheet.seen.borrow().kept, [id]);
+    drop(held);
+    house.until_all_arrived(1).await;
+}
+
+#[tokio::test]
 async fn when_no_home_takes_it_the_client_is_told_to_come_back() {
     let sheet =
         Sheet { failures: Mutex::new(vec![DeliveryError::transient("http_429", "")]), ..Sheet::default() };

@@ -388,6 +388,17 @@ async fn what_a_clock_that_was_ahead_wrote_down_waits_no_longer_than_it_should()
 }
 
 #[tokio::test]
+async fn while_it_drains_it_says_so_and_takes_leads_on_connections_that_end() {
+    let service = Service::start(&[("LEAD_INTAKE__SERVER__DRAIN", "1h")]).await;
+    assert_eq!(service.get("/health/ready").await.0, 200);
+    service.ask_to_end().await;
+    service.until_logged("stopping").await;
+    assert_eq!(service.get("/health/ready").await.0, 503, "a proxy sends nobody any more");
+    let taken = service.client().post(service.url("/api/submit")).json(&ada()).send().await.unwrap();
+    assert_eq!((taken.status().as_u16(), &taken.headers()["connection"]), (200, &"close".parse().unwrap()));
+}
+
+#[tokio::test]
 async fn sigterm_lets_attempts_in_flight_end() {
     let hook = Hook::start().await;
     hook.script().next(Fault::Wait);
@@ -397,6 +408,8 @@ async fn sigterm_lets_attempts_in_flight_end() {
     soon(hook.until(|calls| calls.len() == 1)).await;
     service.ask_to_end().await;
     service.until_logged("stopping").await;
+    // Nobody else is let in, and the one who is inside is waited for.
+    soon(async { while TcpStream::connect(&service.address).await.is_ok() {} }).await;
     hook.go_on();
     assert_eq!(service.end().await, 0);
     let delivery = service.delivery(&id, "crm").await;
