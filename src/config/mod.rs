@@ -227,7 +227,8 @@ fn secrets(node: &Node) -> Vec<String> {
                     .for_each(|(key, node)| collect(node, secret || SECRETS.contains(&key.as_str()), texts));
             }
             Value::List(list) => list.iter().for_each(|node| collect(node, secret, texts)),
-            Value::Text(text) | Value::Loose(text) if secret && text.len() > 3 => {
+            // A bare scheme tells nothing, and the hint has to name it.
+            Value::Text(text) | Value::Loose(text) if secret && text.len() > 3 && !text.ends_with("://") => {
                 texts.push(text.clone());
                 texts.push(format!("{text:?}").trim_matches('"').to_owned());
             }

@@ -91,8 +91,8 @@ pub struct Parcel<'a> {
 impl Parcel<'_> {
     /// When the last earlier attempt that may have been done after all had been sent; `None`: there is none.
     ///
-    /// A clock that was ahead may have written down a moment that is still to come. Then the moment is the last
-    /// later one that the clock of today knows: it had been sent by then.
+    /// A clock that was ahead may have written down a moment that is still to come. Then the moment is the first later
+    /// one since that clock was put right: it had been sent by then. (The last one would come again with every attempt.)
     pub fn unsure_since(&self) -> Option<Timestamp> {
         let at = self.earlier.iter().rposition(|attempt| attempt.outcome == AttemptOutcome::Unknown)?;
         let unknown = &self.earlier[at];
@@ -101,8 +101,14 @@ impl Parcel<'_> {
         if sent <= self.now {
             return Some(sent);
         }
-        let later = self.earlier[at + 1..].iter().map(|attempt| attempt.finished_at);
-        Some(later.filter(|moment| *moment <= self.now).max().unwrap_or(self.now))
+        let mut first = self.now;
+        for attempt in self.earlier[at + 1..].iter().rev() {
+            if attempt.finished_at > first {
+                break;
+            }
+            first = attempt.finished_at;
+        }
+        Some(first)
     }
 }
 

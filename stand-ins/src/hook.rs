@@ -18,7 +18,7 @@ use hyper::{Request, Response};
 use ring::hmac;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::script::Script;
 use crate::serve::{Dropped, Server, StalledBody, serve};
@@ -56,6 +56,8 @@ pub enum Fault {
     TakeThenStall,
     /// 200, after this long.
     Slow(Duration),
+    /// The lead is taken, and the 200 waits for [`Hook::go_on`].
+    Wait,
 }
 
 impl Fault {
@@ -122,6 +124,7 @@ struct Shared {
     script: Script<Fault>,
     secret: Mutex<Option<String>>,
     calls: watch::Sender<Vec<Call>>,
+    let_go: Semaphore,
 }
 
 impl Hook {
@@ -136,6 +139,7 @@ impl Hook {
             script: Script::new(),
             secret: Mutex::new(None),
             calls: watch::Sender::new(Vec::new()),
+            let_go: Semaphore::new(0),
         });
         let handler = Arc::clone(&shared);
         let server = serve(listener, move |request| answer(Arc::clone(&handler), request));
@@ -150,6 +154,11 @@ impl Hook {
     /// What the next requests meet.
     pub fn script(&self) -> &Script<Fault> {
         &self.shared.script
+    }
+
+    /// Lets one call go that met a [`Fault::Wait`], or is going to.
+    pub fn go_on(&self) {
+        self.shared.let_go.add_permits(1);
     }
 
     /// From now on every signature is checked against this `whsec_…`.
@@ -236,6 +245,11 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply
         Some(Fault::TakeThenStall) => {
             Some(Response::new(StalledBody { text: "Accepted".into(), is_begun: false }.boxed()))
         }
+        Some(Fault::Wait) => {
+            record(&shared, call);
+            let_go(&shared).await;
+            return Ok(plain(200, "Accepted"));
+        }
         Some(Fault::Slow(wait)) => {
             tokio::time::sleep(wait).await;
             Some(plain(200, "Accepted"))
@@ -244,6 +258,12 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply
     call.answered = reply.as_ref().map(|reply| reply.status().as_u16());
     record(&shared, call);
     reply.ok_or(Dropped)
+}
+
+async fn let_go(shared: &Shared) {
+    if let Ok(permit) = shared.let_go.acquire().await {
+        permit.forget();
+    }
 }
 
 fn record(shared: &Shared, call: Call) {

@@ -141,6 +141,68 @@ fn a_file_s_line_and_the_variable_are_named_and_all_problems_come_at_once() {
 }
 
 #[test]
+fn a_value_that_fits_its_type_and_cannot_be_used_is_told_with_what_to_do() {
+    for (variable, value, said, hint) in [
+        ("RUST_LOG", "lead_intake=loud", "is no filter", "Write \"info\""),
+        ("DATABASE_URL", "mysql://x/y", "no engine that lead-intake knows", "sqlite://"),
+        ("DATABASE_URL", "sqlite://", "names no file", "sqlite://"),
+        ("ALLOWED_ORIGINS", "https://a.test/page", "is no origin", "scheme and host alone"),
+        ("TRUSTED_PROXIES", "10.0.0.0/99", "neither an address nor a network", "10.0.0.0/8"),
+        ("LEAD_INTAKE__SERVER__MAX_CONNECTIONS", "0", "Nobody could connect", "10000"),
+        ("LEAD_INTAKE__SERVER__BODY_LIMIT", "10B", "No lead fits", "64KiB"),
+        ("LEAD_INTAKE__FORMS__CONTACT__REGION", "Britain", "no region of phone numbers", "ISO 3166"),
+        ("LEAD_INTAKE__FORMS__CONTACT__THANK_YOU", "ftp://a.test", "no address of a page", "https://"),
+        ("LEAD_INTAKE__FORMS__CONTACT__REGOIN", "GB", "There is no such setting", "Did you mean `region`?"),
+        ("LEAD_INTAKE__INTAKE__DEADLINE", "5", "is not a duration", "with its unit"),
+        ("LEAD_INTAKE__DESTINATIONS__CRM__CONCURRENCY", "0", "At least one attempt", "1 or more"),
+        ("LEAD_INTAKE__DESTINATIONS__CRM__TIMEOUT", "11m", "at most ten minutes", "\"10s\""),
+        (
+            "LEAD_INTAKE__DESTINATIONS__CRM__TIMEUOT",
+            "9s",
+            "There is no such setting",
+            "Did you mean `timeout`?",
+        ),
+        ("LEAD_INTAKE__DESTINATIONS__CRM__START", "inline", "never waits for a CRM", "background"),
+        (
+            "LEAD_INTAKE__DESTINATIONS__CRM__HEADERS",
+            "{ webhook-id = \"x\" }",
+            "set by lead-intake itself",
+            "Take it out",
+        ),
+        ("CRM_WEBHOOK_SECRET", "whsec_c2hvcnQ=", "24 to 64 bytes", "whsec_$(head"),
+        ("CRM_WEBHOOK_URL", "http://far.test/x", "Plain http", "allow_http"),
+    ] {
+        let fine = if variable == "CRM_WEBHOOK_URL" {
+            ("BIND", "127.0.0.1:1")
+        } else {
+            ("CRM_WEBHOOK_URL", "https://crm.test/x")
+        };
+        let told = wrong(&[fine, (variable, value)]);
+        assert!(told.starts_with("The configuration has a problem.") && told.contains(said), "{told}");
+        assert!(told.contains(hint), "{told}");
+    }
+    let http =
+        [("CRM_WEBHOOK_URL", "http://far.test/x"), ("LEAD_INTAKE__DESTINATIONS__CRM__ALLOW_HTTP", "true")];
+    assert_eq!(good(&http).destinations.len(), 1);
+}
+
+#[test]
+fn what_stands_nearer_wins_flags_over_variables_over_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lead.toml");
+    std::fs::write(&file, "[server]\nbind = '127.0.0.1:1'\nbody_limit = '1MiB'\n[intake]\ndeadline = '1s'\n")
+        .unwrap();
+    let mut given = inputs(&[("BIND", "127.0.0.1:2"), ("LEAD_INTAKE__INTAKE__DEADLINE", "2s")]);
+    given.file = Some(file);
+    let read = |given: &Inputs| load(given).unwrap_or_else(|problems| panic!("{problems}"));
+    let config = read(&given);
+    assert_eq!((config.server.bind.port(), config.intake.deadline.as_secs()), (2, 2));
+    assert_eq!(config.server.body_limit, 1 << 20);
+    given.bind = Some("127.0.0.1:3".to_owned());
+    assert_eq!(read(&given).server.bind.port(), 3);
+}
+
+#[test]
 fn a_secret_can_come_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("url");

@@ -1,7 +1,7 @@
 //! From the door to a destination and back into the store: intake, lanes and SQLite together, with a
 //! destination that does as it is told.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -35,6 +35,8 @@ type Answers = VecDeque<Result<Receipt, DeliveryError>>;
 struct Told {
     answers: Mutex<Answers>,
     hang: Option<Arc<Notify>>,
+    /// Told when one hangs.
+    hangs: Arc<Notify>,
     panics: bool,
     /// After the planned answers nothing comes any more.
     falls_silent: bool,
@@ -47,6 +49,7 @@ impl Destination for Told {
     async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
         if let Some(hang) = &self.hang {
             parcel.handoff.queue();
+            self.hangs.notify_one();
             hang.notified().await;
         }
         assert!(!self.panics, "told to");
@@ -92,6 +95,16 @@ fn house_of(
     probe: Duration,
     clock: Clock,
 ) -> House {
+    let patience = Patience { deadline: DEADLINE, commit: Duration::from_secs(10) };
+    house_set(destination, clock, patience, |lane| LaneSettings { start, requires_consent, probe, ..lane })
+}
+
+fn house_set(
+    destination: Arc<dyn Destination>,
+    clock: Clock,
+    patience: Patience,
+    set: impl FnOnce(LaneSettings) -> LaneSettings,
+) -> House {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> =
         Arc::new(Sqlite::open(&folder.path().join("leads.db"), clock.clone()).unwrap());
@@ -105,16 +118,16 @@ fn house_of(
         settled: Arc::default(),
         alerts: Alerts::default(),
     };
-    let settings = LaneSettings {
+    let settings = set(LaneSettings {
         timeout: Duration::from_secs(30),
-        start,
+        start: Start::Background,
         concurrency: 4,
         retry: vec![Duration::from_millis(1); 3],
-        probe,
+        probe: Duration::from_millis(1),
         lease_slack: Duration::from_secs(30),
-        requires_consent,
+        requires_consent: false,
         forms: None,
-    };
+    });
     let lane = Lane::new(
         "crm".parse().unwrap(),
         Nature { kind: Kind::Crm, type_name: "webhook" },
@@ -124,7 +137,6 @@ fn house_of(
     );
     let lanes = Lanes::new([Arc::clone(&lane)]);
     lanes.run();
-    let patience = Patience { deadline: DEADLINE, commit: Duration::from_secs(10) };
     let intake = Intake::new(Arc::clone(&store), lanes, clock, tracker.clone(), patience, None);
     House { intake, store, lane, stop, give_up, tracker, folder }
 }
@@ -144,6 +156,23 @@ impl House {
         self.intake.submit(Arrival { lead, key, visitor: Visitor::default() }).await
     }
 
+    /// A lead that the store has, and nobody has begun with.
+    async fn waiting_lead(&self) -> LeadId {
+        let lead = Lead::new(submitted(true), None, Clock::system().now(), Visitor::default());
+        let planned = Planned { destination: "crm".parse().unwrap(), kind: Kind::Crm, birth: Birth::Due };
+        let (id, digest, lead) = (lead.id, lead.digest(), Arc::new(lead));
+        self.store.accept(Arc::new(Entry { lead, digest, deliveries: vec![planned] })).await.unwrap();
+        id
+    }
+
+    /// Nobody else can commit until the connection is dropped.
+    fn held(&self) -> rusqlite::Connection {
+        let held = rusqlite::Connection::open(self.folder.path().join("leads.db")).unwrap();
+        held.busy_timeout(Duration::from_secs(10)).unwrap();
+        held.execute_batch("BEGIN IMMEDIATE").unwrap();
+        held
+    }
+
     async fn delivery(&self, id: LeadId) -> DeliveryRecord {
         self.store.lead(id).await.unwrap().unwrap().deliveries.remove(0)
     }
@@ -160,6 +189,13 @@ impl House {
             }
         };
         tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it never came to that")
+    }
+}
+
+/// Whoever can go on goes on.
+async fn others_run() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -371,10 +407,7 @@ async fn a_backlog_however_large_leaves_a_quarter_of_the_permits_to_new_leads() 
     let destination: Arc<dyn Destination> = Arc::<Slow>::clone(&slow);
     let house = house_of(destination, Start::Background, false, Duration::from_secs(3_600), Clock::system());
     for _ in 0..40 {
-        let lead = Lead::new(submitted(true), None, Clock::system().now(), Visitor::default());
-        let planned = Planned { destination: "crm".parse().unwrap(), kind: Kind::Crm, birth: Birth::Due };
-        let (digest, lead) = (lead.digest(), Arc::new(lead));
-        house.store.accept(Arc::new(Entry { lead, digest, deliveries: vec![planned] })).await.unwrap();
+        house.waiting_lead().await;
     }
     house.lane.wake();
     let came = async |number: usize| {
@@ -386,18 +419,11 @@ async fn a_backlog_however_large_leaves_a_quarter_of_the_permits_to_new_leads() 
         }
         assert_eq!(slow.seen.borrow().most, 3, "of four permits");
     };
-    let others_run = async || {
-        for _ in 0..50 {
-            tokio::task::yield_now().await;
-        }
-    };
     came(3).await;
     let all = house.store.deliveries(DeliveryFilter::default()).await.unwrap();
     assert_eq!(all.iter().filter(|it| it.attempts > 0).count(), 3, "nothing is claimed that cannot begin");
     // Two of them end while the lane claims in the place of the first, so that it claims ahead of its permits.
-    let held = rusqlite::Connection::open(house.folder.path().join("leads.db")).unwrap();
-    held.busy_timeout(Duration::from_secs(10)).unwrap();
-    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let held = house.held();
     slow.let_go.add_permits(1);
     others_run().await;
     slow.let_go.add_permits(2);
@@ -461,14 +487,105 @@ async fn a_panic_is_an_unknown_outcome_and_harms_nobody_else() {
 
 #[tokio::test]
 async fn a_shutdown_takes_back_what_was_not_sent_and_counts_nothing() {
-    let told = Told { hang: Some(Arc::new(Notify::new())), ..Told::default() };
-    let house = house(told, Start::Background, false);
+    for waits_for_its_turn in [false, true] {
+        let told = Told { hang: Some(Arc::new(Notify::new())), ..Told::default() };
+        let hangs = Arc::clone(&told.hangs);
+        let house = house(told, Start::Background, false);
+        let id = accepted(house.submit(None, true).await);
+        if waits_for_its_turn {
+            soon(hangs.notified()).await;
+        }
+        house.stop.cancel();
+        house.give_up.cancel();
+        house.tracker.close();
+        house.tracker.wait().await;
+        let delivery = house.delivery(id).await;
+        assert_eq!(delivery.state, State::Pending);
+        assert!(
+            delivery.history.is_empty() && delivery.due_at <= Some(Clock::system().now()),
+            "{delivery:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_failed_together_does_not_return_together() {
+    let failures = (0..8).map(|_| DeliveryError::transient("http_503", "Busy."));
+    let patience = Patience { deadline: DEADLINE, commit: Duration::from_secs(10) };
+    let house = house_set(Arc::new(failing(failures)), Clock::system(), patience, |lane| LaneSettings {
+        retry: vec![Duration::from_secs(3_600)],
+        ..lane
+    });
+    let mut waits = BTreeSet::new();
+    for _ in 0..8 {
+        let id = accepted(house.submit(None, true).await);
+        let failed = house.until(id, |delivery| delivery.history.len() == 1).await;
+        let wait = lead_intake::clock::until(failed.history[0].finished_at, failed.due_at.unwrap());
+        waits.insert(wait.as_secs());
+    }
+    // A fifth to either side is 24 minutes; by chance they are not all within one.
+    assert!(waits.last().unwrap() - waits.first().unwrap() > 60, "{waits:?}");
+}
+
+#[tokio::test]
+async fn what_an_attempt_brought_is_held_until_the_store_takes_it() {
+    let slow = Arc::new(Slow { let_go: Semaphore::new(0), seen: watch::Sender::default() });
+    let destination: Arc<dyn Destination> = Arc::<Slow>::clone(&slow);
+    let house = house_of(destination, Start::Background, false, Duration::from_secs(3_600), Clock::system());
     let id = accepted(house.submit(None, true).await);
-    house.stop.cancel();
-    house.give_up.cancel();
-    house.tracker.close();
-    house.tracker.wait().await;
-    let delivery = house.delivery(id).await;
-    assert_eq!(delivery.state, State::Pending);
-    assert!(delivery.history.is_empty() && delivery.due_at <= Some(Clock::system().now()), "{delivery:?}");
+    soon(slow.seen.subscribe().wait_for(|crowd| crowd.here == 1)).await.unwrap();
+    let held = house.held();
+    slow.let_go.add_permits(1);
+    others_run().await;
+    assert!(house.store.ready().await.is_err(), "whoever asked before has heard the same");
+    drop(held);
+    let delivery = house.until(id, |delivery| delivery.state == State::Delivered).await;
+    assert_eq!((delivery.history.len(), slow.seen.borrow().came.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_lane_goes_on_after_a_time_without_a_store() {
+    let house = house(Told::default(), Start::Background, false);
+    house.store.ready().await.unwrap();
+    let held = house.held();
+    house.lane.wake();
+    others_run().await;
+    assert!(house.store.ready().await.is_err(), "whoever asked before has heard the same");
+    drop(held);
+    let id = house.waiting_lead().await;
+    house.lane.wake();
+    house.until(id, |delivery| delivery.state == State::Delivered).await;
+}
+
+#[tokio::test]
+async fn a_commit_that_comes_after_the_answer_is_a_lead_like_any_other() {
+    let patience = Patience { deadline: DEADLINE, commit: Duration::from_millis(20) };
+    let house = house_set(Arc::new(Told::default()), Clock::system(), patience, |lane| lane);
+    let id = LeadId::of_key(&"contact".parse().unwrap(), &"late".parse().unwrap());
+    soon(async {
+        // On a slow day the store gives up before it is let go.
+        while house.store.lead(id).await.unwrap().is_none() {
+            let held = house.held();
+            assert!(matches!(house.submit(Some("late"), true).await, Answer::Unavailable { .. }));
+            drop(held);
+            let _ = house.store.ready().await;
+        }
+    })
+    .await;
+    let delivery = house.until(id, |delivery| delivery.state == State::Delivered).await;
+    assert_eq!(delivery.receipt, Some(Receipt::of("try 1")), "its first attempt is made now");
+}
+
+#[tokio::test]
+async fn an_attempt_that_does_not_come_back_in_its_time_is_given_up() {
+    let patience = Patience { deadline: DEADLINE, commit: Duration::from_secs(10) };
+    let told = Told { falls_silent: true, ..Told::default() };
+    let house = house_set(Arc::new(told), Clock::system(), patience, |lane| LaneSettings {
+        timeout: Duration::from_millis(10),
+        retry: Vec::new(),
+        ..lane
+    });
+    let id = accepted(house.submit(None, true).await);
+    let delivery = house.until(id, |delivery| delivery.state == State::Dead).await;
+    assert_eq!(delivery.history[0].code, "overrun");
 }

@@ -181,6 +181,28 @@ async fn retry_after_is_kept_to_and_holds_the_whole_lane() {
 }
 
 #[tokio::test]
+async fn whoever_has_had_too_many_calls_is_left_alone_for_a_moment() {
+    let hook = Hook::start().await;
+    hook.script().next(Fault::status(429));
+    let service = service(&hook, &[]).await;
+    let id = service.accepted(&ada()).await;
+    service.until_state(&id, "crm", "delivered").await;
+    let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    let sql = "SELECT (SELECT held_until FROM standings) - finished_at FROM attempts WHERE number = 1";
+    let held: i64 = store.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert!((5_000..60_000).contains(&held), "{held} ms");
+}
+
+#[tokio::test]
+async fn a_full_queue_is_make_s_alone() {
+    let hook = Hook::start().await;
+    hook.script().next(Fault::make_queue_full());
+    let service = service(&hook, &[]).await;
+    let id = service.accepted(&ada()).await;
+    service.until_state(&id, "crm", "dead").await;
+}
+
+#[tokio::test]
 async fn without_consent_nothing_is_sent_until_it_is_given() {
     let hook = Hook::start().await;
     let service = service(&hook, &[]).await;

@@ -79,12 +79,18 @@ struct House {
     intake: Arc<Intake>,
     store: Arc<dyn Store>,
     sheet: Arc<Sheet>,
+    crm: Arc<Sheet>,
     stop: CancellationToken,
     file: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 fn house(sheet: Sheet, room: usize) -> House {
+    house_waiting(sheet, room, Duration::from_millis(100))
+}
+
+/// It waits so long for a commit.
+fn house_waiting(sheet: Sheet, room: usize, commit: Duration) -> House {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("leads.db");
     let clock = Clock::system();
@@ -109,25 +115,24 @@ fn house(sheet: Sheet, room: usize) -> House {
         requires_consent: false,
         forms: None,
     };
-    let sheet = Arc::new(sheet);
-    let lane = |name: &str, start, crm| {
-        let destination: Arc<dyn Destination> =
-            if crm { Arc::new(Sheet::default()) } else { Arc::<Sheet>::clone(&sheet) };
+    let (sheet, crm) = (Arc::new(sheet), Arc::new(Sheet::default()));
+    let lane = |name: &str, start, is_crm| {
+        let destination: Arc<dyn Destination> = Arc::<Sheet>::clone(if is_crm { &crm } else { &sheet });
         Lane::new(
             name.parse().unwrap(),
-            Nature { kind: if crm { Kind::Crm } else { Kind::Sheet }, type_name: "webhook" },
+            Nature { kind: if is_crm { Kind::Crm } else { Kind::Sheet }, type_name: "webhook" },
             settings(start),
             destination,
             around.clone(),
         )
     };
-    let (home, crm) = (lane("sheet", Start::Inline, false), lane("crm", Start::Background, true));
-    let lanes = Lanes::new([Arc::clone(&home), crm]);
+    let (home, other) = (lane("sheet", Start::Inline, false), lane("crm", Start::Background, true));
+    let lanes = Lanes::new([Arc::clone(&home), other]);
     lanes.run();
-    let patience = Patience { deadline: Duration::from_secs(20), commit: Duration::from_millis(100) };
+    let patience = Patience { deadline: Duration::from_secs(20), commit };
     let fallback = Fallback::new(Arc::<Sheet>::clone(&sheet), home, clock.clone(), room);
     let intake = Intake::new(Arc::clone(&store), lanes, clock, tracker, patience, Some(fallback));
-    House { intake, store, sheet, stop, file, _folder: folder }
+    House { intake, store, sheet, crm, stop, file, _folder: folder }
 }
 
 impl House {
@@ -185,10 +190,41 @@ async fn a_lead_that_the_store_cannot_commit_is_kept_in_the_sheet_and_enters_the
     assert_eq!(house.submit("k", "Ada").await, Answer::Repeat(id), "memory knows it");
     assert_eq!(house.submit("k", "Eve").await, Answer::Conflict);
     drop(held);
-    let seen = house.until(|seen| seen.cleared == [id]).await;
+    house.until(|seen| seen.cleared == [id]).await;
     house.until_all_arrived(1).await;
+    let seen = house.sheet.seen.borrow().clone();
     assert_eq!((seen.kept, seen.delivered), (vec![id], vec![]), "one row, and the sheet was not asked again");
     assert_eq!(house.submit("k", "Ada").await, Answer::Repeat(id), "the store knows it");
+}
+
+#[tokio::test]
+async fn a_store_that_fails_at_once_is_as_one_that_does_not_answer() {
+    let house = house_waiting(Sheet::default(), 10, Duration::from_secs(15));
+    let held = house.held();
+    let Answer::Accepted(id) = house.submit("k", "Ada").await else { panic!("the sheet took it") };
+    // Now the store has said no twice, and the lead is on its way to it by memory alone.
+    assert!(house.store.ready().await.is_err());
+    assert_eq!(house.crm.seen.borrow().delivered, [], "only the sheet is asked meanwhile");
+    drop(held);
+    house.until(|seen| seen.cleared == [id]).await;
+    house.until_all_arrived(1).await;
+    let (sheet, crm) = (house.sheet.seen.borrow().clone(), house.crm.seen.borrow().clone());
+    assert_eq!((sheet.kept, sheet.delivered, crm.delivered), (vec![id], vec![], vec![id]), "each once");
+}
+
+#[tokio::test]
+async fn two_of_one_key_at_once_are_kept_once() {
+    let house = house(Sheet::default(), 10);
+    let held = house.held();
+    let answers = tokio::join!(house.submit("k", "Ada"), house.submit("k", "Ada"));
+    let ((Answer::Accepted(id), Answer::Unavailable { .. })
+    | (Answer::Unavailable { .. }, Answer::Accepted(id))) = answers
+    else {
+        panic!("{answers:?}")
+    };
+    assert_eq!(house.sheet.seen.borrow().kept, [id]);
+    drop(held);
+    house.until_all_arrived(1).await;
 }
 
 #[tokio::test]

@@ -64,6 +64,19 @@ proptest! {
     }
 }
 
+#[test]
+fn a_wait_is_spread_by_a_fifth_to_either_side() {
+    let policy = RetryPolicy::new(vec![Duration::from_secs(100)]);
+    for (jitter, seconds) in [(0.0, 80.0), (0.25, 90.0), (0.5, 100.0), (1.0, 120.0)] {
+        match policy.settle(0, &Err(DeliveryError::transient("x", "")), jitter) {
+            Settlement::Retry { wait, .. } => {
+                assert!((wait.as_secs_f64() - seconds).abs() < 0.001, "{wait:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// What can happen to a delivery.
 #[derive(Clone, Debug)]
 enum Event {

@@ -3,7 +3,7 @@
 use serde_json::json;
 use stand_ins::hook::{Fault, Hook};
 
-use crate::support::postgres::{Server, is_here};
+use crate::support::postgres::{Server, is_here, shared};
 use crate::support::{Service, ada, binary, soon};
 
 #[tokio::test]
@@ -56,4 +56,23 @@ async fn leads_survive_a_restart_of_the_service_and_of_the_database() {
     assert_eq!(code, 0, "{text}");
     assert_eq!(service.terminate().await, 0);
     assert!(!service.folder.path().join("data").exists(), "no SQLite file was made beside it");
+}
+
+#[tokio::test]
+async fn a_start_waits_for_another_process_that_migrates_for_longer_than_for_a_table() {
+    if !is_here() {
+        return;
+    }
+    let database = shared().database().await;
+    let name = database.split(['/', '?']).nth(3).unwrap();
+    let other = shared().connect(name).await;
+    // "lead-int" as a number; and a table may be waited for for half a minute.
+    other.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(x'6c6561642d696e74'::bigint)").await.unwrap();
+    let migrates = other.batch_execute("SELECT pg_sleep(32); COMMIT");
+    let folder = tempfile::tempdir().unwrap();
+    let mut migrate = binary(folder.path(), &[("DATABASE_URL", database.as_str())]);
+    let (migrated, ended) = tokio::join!(migrates, migrate.arg("migrate").output());
+    migrated.unwrap();
+    let ended = ended.unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use stand_ins::hook::{Fault, Hook};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::support::{Service, ada, binary, soon};
@@ -43,6 +43,68 @@ async fn health_tells_how_everything_is() {
     assert_eq!(ended.status.code(), Some(0));
     let ended = binary(service.folder.path(), &[]).args(["health", "127.0.0.1:1"]).output().await.unwrap();
     assert_eq!(ended.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_destination_that_keeps_failing_is_shown_until_it_works() {
+    let hook = Hook::start().await;
+    hook.script().times(3, Fault::status(500));
+    let url = hook.url();
+    let variables =
+        [("CRM_WEBHOOK_URL", url.as_str()), ("LEAD_INTAKE__DESTINATIONS__CRM__RETRY", "1ms, 1ms, 1h")];
+    let service = Service::start(&variables).await;
+    let id = service.accepted(&ada()).await;
+    service.until_delivery(&id, "crm", |it| it["history"].as_array().unwrap().len() == 3).await;
+    let health = service.health().await;
+    assert_eq!((&health["status"], &health["destinations"]["crm"]), (&json!("degraded"), &json!("failing")));
+    let id = service.accepted(&ada()).await;
+    service.until_state(&id, "crm", "delivered").await;
+    assert_eq!(service.health().await["status"], "ok");
+}
+
+#[tokio::test]
+async fn every_accept_and_attempt_is_logged_with_its_numbers() {
+    let hook = Hook::start().await;
+    hook.script().next(Fault::status(503));
+    let url = hook.url();
+    let variables = [("CRM_WEBHOOK_URL", url.as_str()), ("LEAD_INTAKE__DESTINATIONS__CRM__RETRY", "1ms")];
+    let service = Service::start(&variables).await;
+    let numbers = |line: &serde_json::Value, id: &str| {
+        assert!(line["took_ms"].is_u64() && line["timestamp"].is_string(), "{line}");
+        assert_eq!((&line["lead"], &line["destination"]), (&json!(id), &json!("crm")), "{line}");
+        // A claim that is given back unsent takes a number, too.
+        let is_first = line["attempt"].as_u64().unwrap() == 1;
+        (line["level"].clone(), is_first, line["outcome"].clone(), line["code"].clone())
+    };
+    let key = [("Idempotency-Key", "k")];
+    let (_, body) = service.submit_with(&ada(), &key).await;
+    let id = body["id"].as_str().unwrap();
+    let line = service.until_logged("accepted").await;
+    assert_eq!(
+        (&line["lead"], &line["form"], &line["deliveries"]),
+        (&json!(id), &json!("contact"), &json!(1))
+    );
+    let line = service.until_logged("attempt failed").await;
+    assert_eq!(numbers(&line, id), (json!("WARN"), true, json!("unknown"), json!("http_503")));
+    assert!(line["retry_in_s"].is_u64(), "{line}");
+    let line = service.until_logged("delivered").await;
+    assert_eq!(numbers(&line, id), (json!("INFO"), false, json!("delivered"), json!(null)));
+    service.submit_with(&ada(), &key).await;
+    assert_eq!(service.until_logged("repeat").await["lead"], id);
+    hook.script().next(Fault::status(422));
+    let id = service.accepted(&ada()).await;
+    let line = service.until_logged("dead letter").await;
+    assert_eq!(numbers(&line, &id), (json!("ERROR"), true, json!("rejected"), json!("http_422")));
+}
+
+#[tokio::test]
+async fn the_log_is_json_where_nobody_sits_at_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = binary(folder.path(), &[("BIND", "127.0.0.1:0")]).spawn().unwrap();
+    let line = soon(BufReader::new(child.stderr.take().unwrap()).lines().next_line()).await.unwrap().unwrap();
+    let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert!(said["level"].is_string() && said["message"].is_string(), "{line}");
+    child.kill().await.unwrap();
 }
 
 #[tokio::test]
@@ -123,6 +185,17 @@ async fn browsers_are_let_in_from_allowed_websites_alone() {
 }
 
 #[tokio::test]
+async fn with_a_star_every_website_is_let_in() {
+    let service = Service::start(&[("ALLOWED_ORIGINS", "*")]).await;
+    let request = service.client().post(service.url("/api/submit")).json(&ada());
+    let answer = request.header("Origin", "https://any.test").send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["access-control-allow-origin"]),
+        (200, &"*".parse().unwrap())
+    );
+}
+
+#[tokio::test]
 async fn a_plain_form_is_sent_on_and_told_what_is_wrong() {
     let page = "https://example.com/thanks";
     let service = Service::start(&[("LEAD_INTAKE__FORMS__CONTACT__THANK_YOU", page)]).await;
@@ -165,6 +238,19 @@ async fn the_address_is_kept_as_a_hash_alone_and_the_body_s_word_for_it_is_dropp
     let (_, body) = service.submit_with(&lead, &[("User-Agent", &long)]).await;
     let lead = service.lead(body["id"].as_str().unwrap()).await;
     assert_eq!(lead["lead"]["user_agent"], long[..500], "and no more of it is kept");
+}
+
+#[tokio::test]
+async fn a_key_for_addresses_that_nobody_sets_is_made_once_and_kept() {
+    let mut service = Service::start(&[]).await;
+    let hash = async |service: &Service| {
+        let id = service.accepted(&ada()).await;
+        service.lead(&id).await["lead"]["ip_hash"].as_str().unwrap().to_owned()
+    };
+    let first = hash(&service).await;
+    assert_eq!(service.terminate().await, 0);
+    assert_eq!(hash(&service.again().await).await, first, "the same visitor after a restart");
+    assert_ne!(hash(&Service::start(&[]).await).await, first, "another store has another key");
 }
 
 #[tokio::test]
@@ -302,13 +388,30 @@ async fn what_a_clock_that_was_ahead_wrote_down_waits_no_longer_than_it_should()
 }
 
 #[tokio::test]
+async fn while_it_drains_it_says_so_and_takes_leads_on_connections_that_end() {
+    let service = Service::start(&[("LEAD_INTAKE__SERVER__DRAIN", "1h")]).await;
+    assert_eq!(service.get("/health/ready").await.0, 200);
+    service.ask_to_end().await;
+    service.until_logged("stopping").await;
+    assert_eq!(service.get("/health/ready").await.0, 503, "a proxy sends nobody any more");
+    let taken = service.client().post(service.url("/api/submit")).json(&ada()).send().await.unwrap();
+    assert_eq!((taken.status().as_u16(), &taken.headers()["connection"]), (200, &"close".parse().unwrap()));
+}
+
+#[tokio::test]
 async fn sigterm_lets_attempts_in_flight_end() {
     let hook = Hook::start().await;
-    hook.script().next(Fault::Slow(std::time::Duration::from_millis(300)));
+    hook.script().next(Fault::Wait);
     let url = hook.url();
     let mut service = Service::start(&[("CRM_WEBHOOK_URL", &url)]).await;
     let id = service.accepted(&ada()).await;
-    assert_eq!(service.terminate().await, 0);
+    soon(hook.until(|calls| calls.len() == 1)).await;
+    service.ask_to_end().await;
+    service.until_logged("stopping").await;
+    // Nobody else is let in, and the one who is inside is waited for.
+    soon(async { while TcpStream::connect(&service.address).await.is_ok() {} }).await;
+    hook.go_on();
+    assert_eq!(service.end().await, 0);
     let delivery = service.delivery(&id, "crm").await;
     assert_eq!((&delivery["state"], delivery["history"].as_array().unwrap().len()), (&json!("delivered"), 1));
 }
@@ -445,4 +548,49 @@ async fn leads_are_exported_as_a_table_in_which_nothing_is_a_formula() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["lead"]["id"].clone())
         .collect();
     assert_eq!(ids, [json!(first), json!(second)]);
+}
+
+#[tokio::test]
+async fn what_a_filter_leaves_out_is_neither_listed_nor_cancelled() {
+    let hook = Hook::start().await;
+    hook.script().always(Fault::status(503));
+    let url = hook.url();
+    let service = Service::start(&[("CRM_WEBHOOK_URL", &url), ("ZAPIER_WEBHOOK_URL", &url)]).await;
+    let mut quote = ada();
+    quote["form_name"] = json!("quote");
+    let (contact, quote) = (service.accepted(&ada()).await, service.accepted(&quote).await);
+    let (both, only) = (format!("{contact}/crm"), format!("{quote}/zapier"));
+    for (filter, count) in [
+        (vec!["--form", "quote"], 2),
+        (vec!["--destination", "crm"], 2),
+        (vec!["--lead", &contact], 2),
+        (vec!["--state", "dead"], 0),
+        (vec!["--since", "2100-01-01T00:00:00Z"], 0),
+        (vec!["--until", "2000-01-01T00:00:00Z"], 0),
+        (vec!["--since", "2000-01-01T00:00:00Z", "--until", "2100-01-01T00:00:00Z"], 4),
+        (vec!["--error", "no such word"], 0),
+        (vec![both.as_str()], 1),
+        (vec![both.as_str(), only.as_str()], 2),
+        (vec![both.as_str(), "--form", "quote"], 0),
+    ] {
+        let arguments = [vec!["deliveries", "list", "--json"], filter.clone()].concat();
+        let (code, text) = service.cli(&arguments).await;
+        assert_eq!((code, text.lines().count()), (0, count), "{filter:?}: {text}");
+        let arguments = [vec!["deliveries", "cancel"], filter.clone()].concat();
+        // Nobody sits at a terminal: who does not say so has not agreed.
+        let (code, text) = service.cli(&arguments).await;
+        assert!(code == i32::from(count > 0) && (count == 0 || text.contains("--yes")), "{filter:?}: {text}");
+    }
+    let (_, text) = service.cli(&["deliveries", "list", "--state", "cancelled", "--json"]).await;
+    assert_eq!(text, "");
+    let (_, text) = service.cli(&["deliveries", "cancel", &only, "--yes"]).await;
+    assert_eq!(text, "1 cancelled.\n");
+    for (filter, count) in [
+        (vec!["--form", "quote"], 1),
+        (vec!["--since", "2100-01-01T00:00:00Z"], 0),
+        (vec!["--until", "2000-01-01T00:00:00Z"], 0),
+    ] {
+        let arguments = [vec!["leads", "list", "--json"], filter.clone()].concat();
+        assert_eq!(service.cli(&arguments).await.1.lines().count(), count, "{filter:?}");
+    }
 }

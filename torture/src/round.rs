@@ -1,6 +1,6 @@
 //! One round: load, trouble, kills; then peace, and the verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +32,9 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// How long all has been quiet before leads are brought home from the sheet, and before that is tried again.
 const IMPORT: Duration = Duration::from_secs(2);
+
+/// The column in which the sheet keeps a whole lead for the store.
+const MARK: &str = "lead_intake_mark";
 
 /// How often is looked whether it has.
 const LOOK: Duration = Duration::from_millis(250);
@@ -159,7 +162,9 @@ impl Round {
                     continue;
                 }
                 match self.records(submissions).await {
-                    Ok((records, is_all)) if is_all || is_over => return records,
+                    Ok((records, is_all)) if is_over || is_all && (imported || self.no_mark_is_left()) => {
+                        return records;
+                    }
                     Err(said) if is_over => {
                         self.wrong.push(format!("the leads cannot be read: {said}"));
                         return Vec::new();
@@ -169,6 +174,12 @@ impl Round {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Whether the sheet keeps no lead that the store may not have: its process may have died before it saw to it.
+    fn no_mark_is_left(&self) -> bool {
+        let is_empty = |row: &HashMap<String, String>| row.get(MARK).is_none_or(String::is_empty);
+        self.world.vendors.google.records("Leads").iter().all(is_empty)
     }
 
     /// Every lead, as an operator gets them, and whether that is all that was answered for and all is done.

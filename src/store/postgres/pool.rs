@@ -54,7 +54,7 @@ impl Purpose {
             }
             Self::Migrate => {
                 "BEGIN ISOLATION LEVEL READ COMMITTED;
-                 SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '30s';
+                 SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = 0;
                  SET LOCAL idle_in_transaction_session_timeout = '60s'"
             }
         }

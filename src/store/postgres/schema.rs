@@ -34,6 +34,8 @@ pub(super) async fn is_there(pool: &Pool) -> Result<bool, StoreError> {
 pub(super) async fn migrate(pool: &Pool) -> Result<(), StoreError> {
     let change = pool.begin(Purpose::Migrate).await?;
     change.query("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
+    // Another migration may take its time; whoever works in the tables holds none of them for long.
+    change.script("SET LOCAL lock_timeout = '30s'").await?;
     // Asked first: a user who may not create tables can still use those that are there.
     let there = change.query("SELECT to_regclass('migrations') IS NOT NULL", &[]).await?;
     if !there.first().map_or(Ok(false), |row| get::<bool>(row, 0))? {

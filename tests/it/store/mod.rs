@@ -156,6 +156,7 @@ of_every_engine! {
     what_changes_while_it_is_being_told_is_told_again
     steps_and_memories_are_kept_whatever_characters_they_hold
     lists_are_newest_first_and_filtered
+    deliveries_are_found_by_each_of_their_marks
     neighbours_that_say_the_same_are_one_lead
     neighbours_that_go_different_ways_each_go_their_own
     many_that_are_said_twice_at_once_are_each_one_lead
@@ -437,6 +438,42 @@ async fn lists_are_newest_first_and_filtered(engine: Engine) {
     let state = DeliveryFilter { state: Some(State::Dead), ..DeliveryFilter::default() };
     assert!(engine.store.deliveries(state).await.unwrap().is_empty());
     assert!(engine.store.lead(LeadId::fresh()).await.unwrap().is_none());
+}
+
+async fn deliveries_are_found_by_each_of_their_marks(engine: Engine) {
+    let (early, mut late) = (lead(), Lead::clone(&lead()));
+    (late.received_at, late.submitted.form_name) =
+        (early.received_at.checked_add(REST).unwrap(), "quote".parse().unwrap());
+    let late = Arc::new(late);
+    engine.store.accept(entry(&early, Birth::Due)).await.unwrap();
+    let mut other = Entry::clone(&entry(&late, Birth::Due));
+    other.deliveries[0].destination = "make".parse().unwrap();
+    engine.store.accept(Arc::new(other)).await.unwrap();
+    // An error that was is no error that is.
+    for (code, settlement) in [("first", retry(0)), ("last", Settlement::Dead)] {
+        let claim = engine.claim().await.remove(0);
+        let attempt = Attempt { number: claim.attempt, code: code.into(), ..lost(1) };
+        engine.store.settle(Settle { claim, attempt, settlement, signal: None }).await.unwrap();
+    }
+    let all = DeliveryFilter::default;
+    for (filter, expected) in [
+        (DeliveryFilter { destination: Some("crm".parse().unwrap()), ..all() }, vec![early.id]),
+        (DeliveryFilter { form: Some("quote".parse().unwrap()), ..all() }, vec![late.id]),
+        (DeliveryFilter { since: Some(late.received_at), ..all() }, vec![late.id]),
+        (DeliveryFilter { until: Some(late.received_at), ..all() }, vec![early.id]),
+        (DeliveryFilter { state: Some(State::Dead), ..all() }, vec![early.id]),
+        (DeliveryFilter { error: Some("LAST".into()), ..all() }, vec![early.id]),
+        (DeliveryFilter { error: Some("first".into()), ..all() }, vec![]),
+        (DeliveryFilter { limit: Some(1), ..all() }, vec![late.id]),
+        (all(), vec![late.id, early.id]),
+    ] {
+        let found = engine.store.deliveries(filter.clone()).await.unwrap();
+        let found: Vec<_> = found.into_iter().map(|record| record.id.lead).collect();
+        assert_eq!(found, expected, "{filter:?}");
+    }
+    let until = LeadFilter { until: Some(late.received_at), ..LeadFilter::default() };
+    let found = engine.store.leads(until).await.unwrap();
+    assert_eq!((found.len(), found[0].lead.id), (1, early.id));
 }
 
 async fn neighbours_that_say_the_same_are_one_lead(engine: Engine) {

@@ -205,10 +205,20 @@ impl Service {
             .unwrap_or_else(|_| panic!("{id}/{destination} never fits:\n{}", self.log()))
     }
 
-    /// SIGTERM, and the end.
-    pub(crate) async fn terminate(&mut self) -> i32 {
+    /// SIGTERM.
+    pub(crate) async fn ask_to_end(&self) {
         let id = self.child.id().unwrap().to_string();
         Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
+    }
+
+    /// SIGTERM, and the end.
+    pub(crate) async fn terminate(&mut self) -> i32 {
+        self.ask_to_end().await;
+        self.end().await
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn end(&mut self) -> i32 {
         soon(self.child.wait()).await.unwrap().code().unwrap_or(-1)
     }
 
