@@ -9,6 +9,8 @@ ARG BASE=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${RUST} AS build
 WORKDIR /src
+# The base's loader (glibc 2.36 and later) reads relocations packed: half a megabyte less on the disk and in memory.
+ENV RUSTFLAGS="-C link-arg=-Wl,-z,pack-relative-relocs"
 # The dependencies first, in a layer of their own: it stays as long as Cargo.lock does.
 COPY Cargo.toml Cargo.lock ./
 COPY stand-ins/Cargo.toml stand-ins/

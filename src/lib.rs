@@ -39,6 +39,9 @@
 //! - The sheet is written by whoever brings the first row, until none waits: nothing has to be started or stopped. Rows
 //!   are appended where the answer says where they went; `crm_synced` and the failing deliveries are told from two small
 //!   tables that the settling transaction fills, so that no event can be lost.
+//! - A delivery is a row from the moment of its lead's accept. A plan packed into the lead's row would spare SQLite half of
+//!   its work before the answer and add to it afterwards, for each plan is unpacked when the first attempt is settled, and
+//!   claims, counts and lists would have to read both.
 //! - Confirmations are kept from the addresses that our own mails come from and go to, not from their domains: a sender
 //!   at a public mail provider would otherwise confirm to nobody there.
 //! - One TLS and crypto provider, ring, installed first thing in `main`; the roots are the platform's.

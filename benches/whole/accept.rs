@@ -73,35 +73,54 @@ async fn listen(door: Arc<dyn Door>, store: Arc<dyn Store>, stop: &CancellationT
     address
 }
 
-/// Answers per second, and the processor's µs for each.
-async fn rate(address: SocketAddr) -> (f64, f64) {
-    let before = processor_time("self");
+/// Answers per second, and the processors' µs for each: this process's, and the database server's.
+async fn rate(address: SocketAddr, server: Option<&postgres::Server>) -> (f64, f64, f64) {
+    let spent = || (processor_time("self"), server.map(server_time).unwrap_or_default());
+    let before = spent();
     let good = load::many(address, CONNECTIONS, TURN, usize::MAX).await as f64;
-    (good / TURN.as_secs_f64(), (processor_time("self") - before).as_secs_f64() * 1e6 / good)
+    let after = spent();
+    let each = |spent: Duration| spent.as_secs_f64() * 1e6 / good;
+    (good / TURN.as_secs_f64(), each(after.0 - before.0), each(after.1.saturating_sub(before.1)))
+}
+
+/// The processor time of the server's processes that are there.
+fn server_time(server: &postgres::Server) -> Duration {
+    let file = std::fs::read_to_string(format!("{}/data/postmaster.pid", server.folder)).unwrap_or_default();
+    let first = file.lines().next().unwrap_or_default();
+    let children =
+        std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap_or_default();
+    children.split_whitespace().map(processor_time).sum()
 }
 
 pub(crate) async fn rows() -> Vec<Row> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let sqlite = Sqlite::open(&folder.path().join("leads.db"), Clock::system()).expect("a fresh file");
-    let mut rows = vec![compare("SQLite", Arc::new(sqlite), "0.8").await];
+    let mut rows = vec![compare("SQLite", Arc::new(sqlite), None, "0.8").await];
     if postgres::is_here() {
         let server = postgres::Server::start();
         let url = Address::parse(&server.database().await).expect("a URL");
         let store: Arc<dyn Store> =
             Arc::new(Postgres::open(&url, Clock::system()).await.expect("a fresh database"));
-        rows.push(compare("PostgreSQL", Arc::clone(&store), "0.4").await);
+        rows.push(compare("PostgreSQL", Arc::clone(&store), Some(&server), "0.4").await);
         store.close().await;
     }
     rows
 }
 
-async fn compare(engine: &str, store: Arc<dyn Store>, aim: &'static str) -> Row {
+async fn compare(
+    engine: &str,
+    store: Arc<dyn Store>,
+    server: Option<&postgres::Server>,
+    aim: &'static str,
+) -> Row {
     let stop = CancellationToken::new();
     let bare = listen(Arc::new(Bare), Arc::clone(&store), &stop).await;
     let full = listen(Arc::new(intake(&store)), Arc::clone(&store), &stop).await;
     let (mut ratios, mut rates, mut costs) = (Vec::new(), (Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+    let mut servers = Vec::new();
     for turn in 0..=TURNS {
-        let ((bare, bare_cost), (full, full_cost)) = (rate(bare).await, rate(full).await);
+        let (bare, bare_cost, _) = rate(bare, None).await;
+        let (full, full_cost, server_cost) = rate(full, server).await;
         // The first turn warms up.
         if turn > 0 {
             ratios.push(full / bare);
@@ -109,11 +128,13 @@ async fn compare(engine: &str, store: Arc<dyn Store>, aim: &'static str) -> Row 
             rates.1.push(full);
             costs.0.push(bare_cost);
             costs.1.push(full_cost);
+            servers.push(server_cost);
         }
     }
     stop.cancel();
+    let beside = server.map(|_| format!("; the server {:.0} µs", median(servers))).unwrap_or_default();
     let measured = format!(
-        "{:.2} ({:.0} and {:.0} a second; {:.0} and {:.0} µs of the processors, load generator included)",
+        "{:.2} ({:.0} and {:.0} a second; {:.0} and {:.0} µs of the processors, load generator included{beside})",
         median(ratios),
         median(rates.1),
         median(rates.0),

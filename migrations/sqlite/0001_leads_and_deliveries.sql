@@ -12,10 +12,10 @@ CREATE TABLE leads (
 
 -- One lead on its way to one destination. A lease is a due date in the future: there is no running state.
 -- Every lead brings several, so their checks are cheap ones: a list of three or more is a table that SQLite builds for
--- every statement, and a reference that is checked at once makes it copy each page that a statement of several rows
--- changes, should the last row fail.
+-- every statement. They are inserted in the transaction that inserts their lead, for what that returned, and no lead is
+-- ever deleted: why there is no reference to leads is said in the other engine's folder.
 CREATE TABLE deliveries (
-    lead        INTEGER NOT NULL REFERENCES leads (seq) DEFERRABLE INITIALLY DEFERRED, -- see below
+    lead        INTEGER NOT NULL,                                     -- its leads.seq
     destination TEXT    NOT NULL,                                     -- the destination's name
     state       TEXT    NOT NULL CHECK (state = 'pending' OR state = 'delivered' OR state = 'dead' OR state = 'withheld' OR state = 'cancelled'),
     due_at      INTEGER,                                              -- when the next attempt may be claimed

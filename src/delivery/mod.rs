@@ -130,7 +130,7 @@ impl Kind {
 }
 
 /// A delivery that is about to be born.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
     /// Where it goes.
     pub destination: DestinationName,
@@ -141,7 +141,7 @@ pub struct Planned {
 }
 
 /// The state that a delivery is born in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Birth {
     /// Pending and due at once: a lane will claim it.
     Due,

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio_postgres::SimpleQueryMessage;
+
 use crate::postgres::Server;
 
 /// How large a small disk is: a store with a few hundred leads fits, and its WAL, which grows to 32 MB before it is
@@ -13,6 +15,9 @@ const DISK: u64 = 64 << 20;
 
 /// The file that takes up what is left of it.
 const BALLAST: &str = "ballast";
+
+const ORPHANS: &str =
+    "SELECT count(*) FROM deliveries d WHERE NOT EXISTS (SELECT 1 FROM leads l WHERE l.seq = d.lead)";
 
 /// A PostgreSQL server that rounds use one after another.
 pub(crate) type Lent = Arc<Mutex<Server>>;
@@ -38,14 +43,8 @@ impl Base {
     /// A fresh database.
     pub(crate) async fn postgres(server: Lent, name: &str) -> Self {
         let connecting = locked(&server).url("postgres");
-        let (client, connection) = tokio_postgres::connect(&connecting, tokio_postgres::NoTls)
-            .await
-            .expect("the server that was started can be reached");
-        let made = format!("CREATE DATABASE {name}");
-        tokio::select! {
-            made = client.batch_execute(&made) => made.expect("a database can be made"),
-            ended = connection => ended.expect("the connection holds"),
-        }
+        let made = ask(&connecting, &format!("CREATE DATABASE {name}")).await;
+        made.expect("a database can be made");
         Self::Postgres { server, database: name.to_owned() }
     }
 
@@ -65,6 +64,21 @@ impl Base {
                 format!("postgres://lead@{wire}/{database}?sslmode=disable")
             }
             (Self::Postgres { server, database }, None) => locked(server).url(database),
+        }
+    }
+
+    /// How many deliveries are there without their lead: the schema does not forbid it.
+    pub(crate) async fn orphans(&self) -> Result<i64, String> {
+        match self {
+            Self::Sqlite { file, .. } => {
+                let own = rusqlite::Connection::open(file).map_err(|error| error.to_string())?;
+                own.query_row(ORPHANS, [], |row| row.get(0)).map_err(|error| error.to_string())
+            }
+            Self::Postgres { server, database } => {
+                let url = locked(server).url(database);
+                let count = ask(&url, ORPHANS).await.map_err(|error| error.to_string())?;
+                count.and_then(|count| count.parse().ok()).ok_or_else(|| "no count".to_owned())
+            }
         }
     }
 
@@ -94,6 +108,20 @@ impl Base {
             Self::Postgres { server, .. } => tell(server, "start").await,
         }
     }
+}
+
+/// The first value that PostgreSQL answers, as text.
+async fn ask(url: &str, sql: &str) -> Result<Option<String>, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+    let answer = tokio::select! {
+        answer = client.simple_query(sql) => answer?,
+        ended = connection => return ended.map(|()| None),
+    };
+    let mut rows = answer.iter().filter_map(|it| match it {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    Ok(rows.next())
 }
 
 async fn tell(server: &Lent, word: &'static str) {

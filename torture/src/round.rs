@@ -68,6 +68,14 @@ pub(crate) async fn play(plan: Plan, world: World, keep: &Path) -> Ended {
         replica.kill().await;
         logs.extend(std::mem::take(&mut *replica.logs.lock().await));
     }
+    // A store that was never made has been told of.
+    if !submissions.is_empty() {
+        match round.world.base.orphans().await {
+            Ok(0) => {}
+            Ok(count) => round.wrong.push(format!("{count} deliveries are there without their lead")),
+            Err(said) => round.wrong.push(format!("the store cannot be read: {said}")),
+        }
+    }
     let lines: Vec<_> = logs.iter().flatten().cloned().collect();
     let (wrong, count) = verdict::judge(&Evidence {
         submissions: &submissions,

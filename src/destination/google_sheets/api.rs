@@ -281,7 +281,8 @@ impl Api {
             }),
         };
         let request = |rows| Request { delete_duplicates: Some(remove(rows)), ..Request::default() };
-        self.update(rows.iter().map(request).collect()).await
+        // From the bottom: what moves up below a row that goes is done with.
+        self.update(rows.iter().rev().map(request).collect()).await
     }
 
     /// Whole columns below the header, each as texts from the second row on.

@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use super::batch::Command;
 use super::pool::{Purpose, SHORT, Shared, Transaction, within};
 use super::{get, millis, story, to_json};
-use crate::delivery::{Birth, Claim, Entry, State};
+use crate::delivery::{Birth, Claim, Entry, Planned, State};
 use crate::id::DeliveryId;
 use crate::store::{Accepted, StoreError};
 
@@ -30,6 +30,9 @@ impl Draft {
 
 impl Command for Draft {
     type Answer = Accepted;
+
+    // While the server is at one, the answers of another are sent and the next requests read.
+    const AT_ONCE: usize = 2;
 
     fn about(&self) -> String {
         self.id.clone()
@@ -66,8 +69,7 @@ async fn insert(accepting: &Transaction<'_>, batch: &[Draft]) -> Result<HashSet<
     sorted.sort_by(|one, other| one.id.cmp(&other.id));
     let (mut ids, mut forms, mut received) = (Vec::new(), Vec::new(), Vec::new());
     let (mut digests, mut crm_planned, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut of, mut destinations, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut states, mut leases, mut receipts) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut plans, mut plan_of) = (Plans::default(), Vec::new());
     for draft in &sorted {
         let lead = &draft.entry.lead;
         ids.push(draft.id.as_str());
@@ -76,20 +78,7 @@ async fn insert(accepting: &Transaction<'_>, batch: &[Draft]) -> Result<HashSet<
         digests.push(draft.entry.digest.as_slice());
         crm_planned.push(draft.entry.crm_planned());
         bodies.push(draft.body.as_str());
-        for planned in &draft.entry.deliveries {
-            let (state, lease, receipt) = match &planned.birth {
-                Birth::Due => (State::Pending, None, None),
-                Birth::Claimed { lease } => (State::Pending, Some(millis(*lease)), None),
-                Birth::Withheld => (State::Withheld, None, None),
-                Birth::Delivered(receipt) => (State::Delivered, None, Some(to_json(receipt)?)),
-            };
-            of.push(draft.id.as_str());
-            destinations.push(planned.destination.as_str());
-            kinds.push(planned.kind.as_str());
-            states.push(state.as_str());
-            leases.push(lease);
-            receipts.push(receipt);
-        }
+        plan_of.push(plans.number(&draft.entry.deliveries)?);
     }
     let now = batch.first().and_then(|draft| draft.now);
     let rows = accepting
@@ -103,12 +92,13 @@ async fn insert(accepting: &Transaction<'_>, batch: &[Draft]) -> Result<HashSet<
              ), born AS (
                  INSERT INTO deliveries (lead, destination, kind, state, due_at, attempts, open_since, receipt)
                  SELECT fresh.seq, p.destination, p.kind, p.state,
-                        CASE WHEN p.state = 'pending' THEN clock.now + coalesce(p.lease, 0) END,
+                        CASE WHEN p.state = 'pending' THEN (SELECT now FROM clock) + coalesce(p.lease, 0) END,
                         CASE WHEN p.lease IS NULL THEN 0 ELSE 1 END,
-                        CASE WHEN p.lease IS NOT NULL THEN clock.now END,
+                        CASE WHEN p.lease IS NOT NULL THEN (SELECT now FROM clock) END,
                         p.receipt
-                 FROM unnest($8, $9, $10, $11, $12, $13) AS p (id, destination, kind, state, lease, receipt)
-                 JOIN fresh ON fresh.id = p.id CROSS JOIN clock
+                 FROM fresh JOIN unnest($2, $8) AS g (id, plan) USING (id)
+                 JOIN unnest($9, $10, $11, $12, $13, $14)
+                     AS p (plan, destination, kind, state, lease, receipt) USING (plan)
              )
              SELECT id FROM fresh",
             &[
@@ -119,16 +109,57 @@ async fn insert(accepting: &Transaction<'_>, batch: &[Draft]) -> Result<HashSet<
                 (&digests, Type::BYTEA_ARRAY),
                 (&crm_planned, Type::BOOL_ARRAY),
                 (&bodies, Type::TEXT_ARRAY),
-                (&of, Type::TEXT_ARRAY),
-                (&destinations, Type::TEXT_ARRAY),
-                (&kinds, Type::TEXT_ARRAY),
-                (&states, Type::TEXT_ARRAY),
-                (&leases, Type::INT8_ARRAY),
-                (&receipts, Type::TEXT_ARRAY),
+                (&plan_of, Type::INT8_ARRAY),
+                (&plans.numbers, Type::INT8_ARRAY),
+                (&plans.destinations, Type::TEXT_ARRAY),
+                (&plans.kinds, Type::TEXT_ARRAY),
+                (&plans.states, Type::TEXT_ARRAY),
+                (&plans.leases, Type::INT8_ARRAY),
+                (&plans.receipts, Type::TEXT_ARRAY),
             ],
         )
         .await?;
     rows.iter().map(|row| get(row, 0)).collect()
+}
+
+/// The plans of a batch, a row for each delivery. Leads that go the same ways share one.
+#[derive(Default)]
+struct Plans<'b> {
+    known: Vec<&'b [Planned]>,
+    numbers: Vec<i64>,
+    destinations: Vec<&'b str>,
+    kinds: Vec<&'static str>,
+    states: Vec<&'static str>,
+    leases: Vec<Option<i64>>,
+    receipts: Vec<Option<String>>,
+}
+
+impl<'b> Plans<'b> {
+    fn number(&mut self, plan: &'b [Planned]) -> Result<i64, StoreError> {
+        // Mostly the one before is the same.
+        let known = self.known.iter().rposition(|known| *known == plan);
+        let place = known.unwrap_or(self.known.len());
+        let number = i64::try_from(place).unwrap_or(i64::MAX);
+        if known.is_some() {
+            return Ok(number);
+        }
+        self.known.push(plan);
+        for planned in plan {
+            let (state, lease, receipt) = match &planned.birth {
+                Birth::Due => (State::Pending, None, None),
+                Birth::Claimed { lease } => (State::Pending, Some(millis(*lease)), None),
+                Birth::Withheld => (State::Withheld, None, None),
+                Birth::Delivered(receipt) => (State::Delivered, None, Some(to_json(receipt)?)),
+            };
+            self.numbers.push(number);
+            self.destinations.push(planned.destination.as_str());
+            self.kinds.push(planned.kind.as_str());
+            self.states.push(state.as_str());
+            self.leases.push(lease);
+            self.receipts.push(receipt);
+        }
+        Ok(number)
+    }
 }
 
 /// The digests of those that were here before. A statement of its own: the one that inserts cannot see a lead that

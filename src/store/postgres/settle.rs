@@ -64,6 +64,8 @@ impl Verdict {
 impl Command for Verdict {
     type Answer = Settled;
 
+    const AT_ONCE: usize = 1;
+
     fn about(&self) -> String {
         format!("{}/{}", self.lead, self.destination)
     }

@@ -92,10 +92,10 @@ pub(crate) fn is_here() -> bool {
 impl Server {
     /// Makes and starts one. The server refuses to run as root, so root lends it another user.
     pub(crate) fn start() -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let number = free.local_addr().unwrap().port();
+        // Below those that the system lends to whoever connects: it is still free when the server starts again.
+        let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        let number = std::iter::repeat_with(|| fastrand::u16(15_000..32_000)).find(is_free).unwrap();
         let port = number.to_string();
-        drop(free);
         let is_root = Command::new("id").arg("-u").output().is_ok_and(|ended| ended.stdout == b"0\n");
         let mut command = if is_root {
             let mut command = Command::new("setpriv");
