@@ -156,11 +156,12 @@ impl App {
         &self.store
     }
 
-    /// Ends in order: a proxy is told to send nobody any more, and has time to notice; nothing new comes in; open requests and attempts end on their own up to the limit;
-    /// then what is queued and unsent is released, the rest settles as unknown, and the store closes.
+    /// Ends in order: a proxy is told to send nobody any more, and has time to notice; nothing new comes in; open
+    /// requests and attempts end on their own up to the limit; then what is queued and unsent is released, the rest
+    /// settles as unknown, and the store closes.
     pub async fn stop(self) {
-        info!("stopping");
         self.draining.cancel();
+        info!("stopping");
         tokio::time::sleep(self.drain).await;
         self.stop_listening.cancel();
         self.stop.cancel();
