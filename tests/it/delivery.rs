@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use lead_intake::clock::Clock;
-use lead_intake::delivery::{Birth, DeliveryError, Entry, Kind, Planned, Receipt, State};
+use lead_intake::clock::{Clock, after};
+use lead_intake::delivery::{Birth, Claim, DeliveryError, Entry, Kind, Planned, Receipt, State};
 use lead_intake::destination::{Destination, LaneSettings, Nature, Parcel, Start};
 use lead_intake::dispatch::gate::Condition;
 use lead_intake::dispatch::{Alerts, Lane, Lanes, Surroundings};
@@ -17,7 +17,7 @@ use lead_intake::id::LeadId;
 use lead_intake::intake::{Answer, Arrival, Intake, Patience};
 use lead_intake::lead::{Lead, NewLead, Visitor};
 use lead_intake::store::sqlite::Sqlite;
-use lead_intake::store::{DeliveryFilter, DeliveryRecord, Store};
+use lead_intake::store::{Accepted, DeliveryFilter, DeliveryRecord, Store};
 use serde_json::json;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -291,6 +291,85 @@ async fn a_parked_destination_gets_no_new_lead() {
     assert_eq!((house.delivery(first).await.history.len(), house.lane.condition()), (1, Condition::Parked));
     let second = accepted(house.submit(None, true).await);
     assert_eq!(house.delivery(second).await.attempts, 0, "it waits for a probe to go in");
+}
+
+/// Refuses us, lets a probe in, and keeps whoever comes then.
+#[derive(Default)]
+struct Mended {
+    asked: AtomicUsize,
+    keeps: Notify,
+}
+
+#[async_trait]
+impl Destination for Mended {
+    async fn deliver(&self, _: Parcel<'_>) -> Result<Receipt, DeliveryError> {
+        match self.asked.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(DeliveryError::blocked("http_401", "Wrong token.")),
+            1 => Ok(Receipt::of("probed")),
+            _ => {
+                self.keeps.notify_one();
+                std::future::pending().await
+            }
+        }
+    }
+
+    async fn check(&self) -> Result<(), DeliveryError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_destination_that_works_again_gets_new_leads_one_by_one() {
+    let mended = Arc::new(Mended::default());
+    let probe = Duration::from_millis(1);
+    let house = house_of(Arc::<Mended>::clone(&mended), Start::Background, false, probe, Clock::system());
+    let first = accepted(house.submit(None, true).await);
+    house.until(first, |it| it.state == State::Delivered).await;
+    accepted(house.submit(None, true).await);
+    soon(mended.keeps.notified()).await;
+    let third = accepted(house.submit(None, true).await);
+    assert_eq!(house.delivery(third).await.attempts, 0, "four could be under way, had it never been parked");
+}
+
+/// A lead whose claim, made by nobody here, ends within a second.
+async fn claimed_for_a_second(house: &House) -> Claim {
+    let lead = Lead::new(submitted(true), None, Clock::system().now(), Visitor::default());
+    let birth = Birth::Claimed { lease: Duration::from_secs(1) };
+    let planned = Planned { destination: "crm".parse().unwrap(), kind: Kind::Crm, birth };
+    let (digest, lead) = (lead.digest(), Arc::new(lead));
+    let entry = Arc::new(Entry { lead, digest, deliveries: vec![planned] });
+    let Accepted::New(mut claims) = house.store.accept(entry).await.unwrap() else { panic!("it is new") };
+    claims.remove(0)
+}
+
+#[tokio::test]
+async fn a_claim_that_would_end_within_its_attempt_is_renewed_before_anything_is_sent() {
+    let clock = Clock::manual("2027-01-15T08:00:00Z".parse().unwrap());
+    let patience = Patience { deadline: DEADLINE, commit: DEADLINE };
+    let (hang, hangs) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let told = Told { hang: Some(Arc::clone(&hang)), hangs: Arc::clone(&hangs), ..Told::default() };
+    let house = house_set(Arc::new(told), clock.clone(), patience, |lane| lane);
+    let claim = claimed_for_a_second(&house).await;
+    let id = claim.delivery.lead;
+    let attempt = house.lane.start(claim, ());
+    soon(hangs.notified()).await;
+    assert_eq!(house.delivery(id).await.due_at, Some(after(clock.now(), house.lane.lease())));
+    hang.notify_one();
+    soon(attempt).await.unwrap();
+    assert_eq!(house.delivery(id).await.state, State::Delivered);
+}
+
+#[tokio::test]
+async fn a_claim_that_is_another_s_by_now_sends_nothing() {
+    let clock = Clock::manual("2027-01-15T08:00:00Z".parse().unwrap());
+    let patience = Patience { deadline: DEADLINE, commit: DEADLINE };
+    let house = house_set(Arc::new(Told::default()), clock, patience, |lane| lane);
+    let claim = claimed_for_a_second(&house).await;
+    let delivery = claim.delivery.clone();
+    assert_eq!(house.store.cancel(std::slice::from_ref(&delivery)).await.unwrap(), 1);
+    soon(house.lane.start(claim, ())).await.unwrap();
+    let found = house.delivery(delivery.lead).await;
+    assert_eq!((found.state, found.history.len()), (State::Cancelled, 0));
 }
 
 /// Takes leads once it is open, and after so many none any more: we are not known.
