@@ -95,6 +95,7 @@ impl App {
             lanes.push(lane);
         }
         let lanes = Lanes::new(lanes);
+        lanes.probe_now().await;
         lanes.run();
         if !boards.is_empty() {
             tracker.spawn(Story::new(boards, lanes.clone(), around.clone(), commons).run());

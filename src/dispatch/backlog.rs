@@ -45,6 +45,13 @@ impl Lane {
         self.wake();
     }
 
+    /// Should the destination be parked, it may be probed at once.
+    pub(super) async fn probe_now(&self) {
+        if let Err(error) = self.around.store.probe_now(&self.name).await {
+            warn!(destination = %self.name, error = %Chain(&error), "should it be parked, its probe waits its time");
+        }
+    }
+
     /// Starts the loop. Once.
     pub(super) fn spawn_loop(self: &Arc<Self>) {
         self.around.tracker.spawn(Arc::clone(self).run());
@@ -53,10 +60,6 @@ impl Lane {
     /// Claims and attempts until the stop.
     async fn run(self: Arc<Self>) {
         let mut store_failed = false;
-        // A restart is how settings are mended.
-        if let Err(error) = self.around.store.probe_now(&self.name).await {
-            warn!(destination = %self.name, error = %Chain(&error), "should it be parked, its probe waits its time");
-        }
         while !self.around.stop.is_cancelled() {
             let room = self.room();
             let ahead = if room.is_ok() { self.ahead.most.load(Ordering::Relaxed) } else { 0 };

@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub use alerts::Alerts;
 pub use lane::{Lane, Surroundings};
 
+use futures_util::future::join_all;
+
 use crate::id::DestinationName;
 
 /// All lanes of the process, by name.
@@ -38,6 +40,12 @@ impl Lanes {
     /// Every lane, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Lane>> {
         self.0.values()
+    }
+
+    /// Parked destinations may be probed at once: a restart is how settings are mended. To be done before anybody is let
+    /// in, who could find out anew that one is to be parked.
+    pub async fn probe_now(&self) {
+        join_all(self.iter().map(|lane| lane.probe_now())).await;
     }
 
     /// Starts every lane's loop. Once.
