@@ -35,26 +35,19 @@ impl GoogleSheets {
         for (first, last) in spans(&ids, &leads) {
             // The first row below the header is row 2.
             let (from, to) = (first + 2, last + 2);
-            let Some(repeated) = repeated(&ids[first..=last]) else {
-                warn!(
+            match repeated(&ids[first..=last]) {
+                Some(repeated) if repeated.iter().all(|id| leads.contains(*id)) => {
+                    twice.extend(repeated);
+                    rows.push((from, to));
+                }
+                _ => warn!(
                     tab = tab.title,
                     from,
                     to,
-                    "a lead has two rows, and between them are rows without an id: look for the same id twice, and delete one"
-                );
-                continue;
-            };
-            if !repeated.iter().all(|id| leads.contains(*id)) {
-                warn!(
-                    tab = tab.title,
-                    from,
-                    to,
-                    "a lead has two rows, and between them are copies of others: look for the same id twice, and delete one"
-                );
-                continue;
+                    "a lead has two rows, and between them are rows without an id or copies of other rows: \
+                     look for the same id twice, and delete one"
+                ),
             }
-            twice.extend(repeated);
-            rows.push((from, to));
         }
         if rows.is_empty() {
             return Ok(HashSet::new());

@@ -48,12 +48,12 @@ fn live(db: &Connection) {
     };
     let arrived =
         settle(claim("sheet"), AttemptOutcome::Delivered, Settlement::Delivered(Receipt::default()));
-    let (failed, tried) = (claim("crm"), Duration::ZERO);
+    let failed = claim("crm");
     let delivery = failed.delivery.clone();
     let dead = settle(failed, AttemptOutcome::Rejected, Settlement::Dead);
     assert!(claim::settle(db, &arrived, 0).unwrap().changed && claim::settle(db, &dead, 0).unwrap().changed);
     write::replay(db, std::slice::from_ref(&delivery), 0).unwrap();
-    let again = Settlement::Retry { wait: tried, counted: true };
+    let again = Settlement::Retry { wait: Duration::ZERO, counted: true };
     let retried = settle(claim("crm"), AttemptOutcome::Transient, again);
     assert!(claim::settle(db, &retried, 0).unwrap().changed);
     let renewed = claim("crm").attempt;

@@ -46,7 +46,7 @@ pub(super) fn replay(db: &Connection, deliveries: &[DeliveryId], now: i64) -> Re
 pub(super) fn cancel(db: &Connection, deliveries: &[DeliveryId]) -> Result<u64, StoreError> {
     let sql = format!(
         "UPDATE deliveries SET state = 'cancelled', due_at = NULL, open_since = NULL
-         WHERE {THIS} AND state IN ('pending', 'dead', 'withheld')"
+         WHERE {THIS} AND state NOT IN ('delivered', 'cancelled')"
     );
     deliveries.iter().try_fold(0, |count, delivery| {
         let Some(lead) = row_of(db, delivery.lead)? else { return Ok(count) };
