@@ -1,12 +1,14 @@
 //! How a lead comes in: inside the writer's transaction, with its deliveries. `now` is milliseconds since 1970.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
+use std::time::Duration;
 
-use rusqlite::{Connection, ToSql, params};
+use rusqlite::{Connection, Statement, ToSql, params};
 use tokio::time::Instant;
 
 use super::write::{CAN_ARRIVE, THIS, change, millis, to_json};
+use super::writer::Hand;
 use super::{failed, story};
 use crate::delivery::{Birth, Claim, Entry, Planned};
 use crate::id::DeliveryId;
@@ -34,89 +36,140 @@ impl Draft {
     }
 }
 
+/// The statements of an accept, compiled and at hand: to look one up among those that a connection keeps, and to bind
+/// again what it had before, costs more than a row.
+pub(super) struct Inserts<'c> {
+    db: &'c Connection,
+    lead: Option<Statement<'c>>,
+    /// For one delivery, for two …: stepping a statement costs more than a row.
+    deliveries: [Option<Rows<'c>>; 8],
+}
+
+/// A statement that inserts so many deliveries of one lead.
+struct Rows<'c> {
+    insert: Statement<'c>,
+    /// What its rows were born as the last time, and are bound as: mostly the next lead goes the same ways.
+    bound: Vec<Option<Planned>>,
+}
+
+impl<'c> Inserts<'c> {
+    pub(super) fn new(db: &'c Connection) -> Self {
+        Self { db, lead: None, deliveries: Default::default() }
+    }
+
+    /// Its row's number; `None` when there is such an id already.
+    fn lead(&mut self, draft: &Draft) -> rusqlite::Result<Option<i64>> {
+        let Draft { entry, id, received_at, crm_planned, body } = draft;
+        let insert = at_hand(&mut self.lead, || {
+            self.db.prepare(
+                "INSERT INTO leads (id, form_name, received_at, digest, crm_planned, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO NOTHING",
+            )
+        })?;
+        let form = entry.lead.submitted.form_name.as_str();
+        let inserted = insert.execute(params![id, form, received_at, entry.digest, crm_planned, body])?;
+        Ok((inserted > 0).then(|| self.db.last_insert_rowid()))
+    }
+
+    fn deliveries(&mut self, lead: i64, all: &[Planned], now: i64) -> Result<(), StoreError> {
+        for some in all.chunks(self.deliveries.len()) {
+            let Some(slot) = self.deliveries.get_mut(some.len() - 1) else { continue };
+            at_hand(slot, || Rows::prepare(self.db, some.len())).map_err(failed)?.insert(lead, some, now)?;
+        }
+        Ok(())
+    }
+}
+
+fn at_hand<T>(slot: &mut Option<T>, make: impl FnOnce() -> rusqlite::Result<T>) -> rusqlite::Result<&mut T> {
+    let made = match slot.take() {
+        Some(made) => made,
+        None => make()?,
+    };
+    Ok(slot.insert(made))
+}
+
+impl<'c> Rows<'c> {
+    /// OR FAIL leaves the rows before one that is refused, and the writer takes back everything then; without it SQLite
+    /// would copy every page first, to take them back alone.
+    fn prepare(db: &'c Connection, count: usize) -> rusqlite::Result<Self> {
+        let row = |index: usize| {
+            let [destination, kind, state, wait, attempts, opened, receipt] =
+                std::array::from_fn(|column| FIRST + index * COLUMNS + column);
+            format!(
+                "(?1, ?{destination}, ?{kind}, ?{state}, ?2 + ?{wait}, ?{attempts}, ?2 + ?{opened}, ?{receipt})"
+            )
+        };
+        let rows: Vec<_> = (0..count).map(row).collect();
+        let insert = db.prepare(&format!(
+            "INSERT OR FAIL INTO deliveries (lead, destination, kind, state, due_at, attempts, open_since, receipt)
+             VALUES {}",
+            rows.join(", ")
+        ))?;
+        Ok(Self { insert, bound: vec![None; count] })
+    }
+
+    fn insert(&mut self, lead: i64, all: &[Planned], now: i64) -> Result<(), StoreError> {
+        self.insert.raw_bind_parameter(1, lead).map_err(failed)?;
+        self.insert.raw_bind_parameter(2, now).map_err(failed)?;
+        for (index, (planned, bound)) in all.iter().zip(&mut self.bound).enumerate() {
+            if bound.as_ref() != Some(planned) {
+                *bound = None;
+                bind(&mut self.insert, FIRST + index * COLUMNS, planned)?;
+                *bound = Some(planned.clone());
+            }
+        }
+        self.insert.raw_execute().map_err(failed)?;
+        Ok(())
+    }
+}
+
+/// The parameter of the first row's first column that is a delivery's own, after the lead and the time.
+const FIRST: usize = 3;
+
+/// A row's parameters of its own.
+const COLUMNS: usize = 7;
+
+/// A delivery as it is born; its moments are so many milliseconds from the time of the accept.
+fn bind(insert: &mut Statement<'_>, first: usize, planned: &Planned) -> Result<(), StoreError> {
+    let (state, wait, attempts, opened, receipt) = match &planned.birth {
+        Birth::Due => ("pending", Some(0), 0, None, None),
+        Birth::Claimed { lease } => ("pending", Some(millis(*lease)), 1, Some(0), None),
+        Birth::Withheld => ("withheld", None, 0, None, None),
+        Birth::Delivered(receipt) => ("delivered", None, 0, None, Some(to_json(receipt)?)),
+    };
+    let (destination, kind) = (planned.destination.as_str(), planned.kind.as_str());
+    let values: [&dyn ToSql; COLUMNS] = [&destination, &kind, &state, &wait, &attempts, &opened, &receipt];
+    for (column, value) in (first..).zip(values) {
+        insert.raw_bind_parameter(column, value).map_err(failed)?;
+    }
+    Ok(())
+}
+
 pub(super) fn accept(
-    db: &Connection,
+    hand: &Hand<'_>,
     draft: &Draft,
     now: i64,
     asked: Instant,
 ) -> Result<Accepted, StoreError> {
-    let Draft { entry, id, received_at, crm_planned, body } = draft;
-    let lead = &entry.lead;
-    let inserted = db
-        .prepare_cached(
-            "INSERT INTO leads (id, form_name, received_at, digest, crm_planned, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO NOTHING",
-        )
-        .and_then(|mut insert| {
-            insert.execute(params![
-                id,
-                lead.submitted.form_name.as_str(),
-                received_at,
-                entry.digest,
-                crm_planned,
-                body,
-            ])
-        })
-        .map_err(failed)?;
-    if inserted == 0 {
-        return join(db, entry);
-    }
-    let seq = db.last_insert_rowid();
-    let mut claims = Vec::new();
-    for some in entry.deliveries.chunks(INSERTS.len()) {
-        insert_deliveries(db, seq, some, now)?;
-    }
-    for planned in &entry.deliveries {
-        if let Birth::Claimed { lease } = planned.birth {
-            claims.push(Claim {
-                delivery: DeliveryId { lead: lead.id, destination: planned.destination.clone() },
-                lead: Arc::clone(lead),
-                attempt: 1,
-                budget_used: 0,
-                lease_ends: asked + lease,
-                crm_planned: *crm_planned,
-                earlier: Vec::new(),
-                steps: BTreeMap::new(),
-            });
-        }
-    }
-    Ok(Accepted::New(claims))
-}
-
-/// Statements that insert one, two … deliveries at once: stepping a statement costs more than a row. OR FAIL leaves
-/// the rows before one that is refused, and the writer takes back everything then; without it SQLite would copy every
-/// page first, to take them back alone.
-static INSERTS: LazyLock<[String; 8]> = LazyLock::new(|| {
-    std::array::from_fn(|index| {
-        let rows = vec!["(?, ?, ?, ?, ?, ?, ?, ?)"; index + 1].join(", ");
-        format!(
-            "INSERT OR FAIL INTO deliveries (lead, destination, kind, state, due_at, attempts, open_since, receipt) VALUES {rows}"
-        )
-    })
-});
-
-/// As many deliveries as one statement takes.
-fn insert_deliveries(db: &Connection, seq: i64, some: &[Planned], now: i64) -> Result<(), StoreError> {
-    let Some(sql) = some.len().checked_sub(1).and_then(|index| INSERTS.get(index)) else { return Ok(()) };
-    let mut insert = db.prepare_cached(sql).map_err(failed)?;
-    let mut column = 0;
-    for planned in some {
-        let (state, due_at, attempts, open_since, receipt) = match &planned.birth {
-            Birth::Due => ("pending", Some(now), 0, None, None),
-            Birth::Claimed { lease } => ("pending", Some(now + millis(*lease)), 1, Some(now), None),
-            Birth::Withheld => ("withheld", None, 0, None, None),
-            Birth::Delivered(receipt) => ("delivered", None, 0, None, Some(to_json(receipt)?)),
-        };
-        let (destination, kind) = (planned.destination.as_str(), planned.kind.as_str());
-        let values: [&dyn ToSql; 8] =
-            [&seq, &destination, &kind, &state, &due_at, &attempts, &open_since, &receipt];
-        for value in values {
-            column += 1;
-            insert.raw_bind_parameter(column, value).map_err(failed)?;
-        }
-    }
-    insert.raw_execute().map_err(failed)?;
-    Ok(())
+    let Draft { entry, crm_planned, .. } = draft;
+    let mut inserts = hand.inserts();
+    let Some(seq) = inserts.lead(draft).map_err(failed)? else { return join(hand, entry) };
+    inserts.deliveries(seq, &entry.deliveries, now)?;
+    let claimed = entry.deliveries.iter().filter_map(|planned| match planned.birth {
+        Birth::Claimed { lease } => Some((planned, lease)),
+        _ => None,
+    });
+    let claim = |(planned, lease): (&Planned, Duration)| Claim {
+        delivery: DeliveryId { lead: entry.lead.id, destination: planned.destination.clone() },
+        lead: Arc::clone(&entry.lead),
+        attempt: 1,
+        budget_used: 0,
+        lease_ends: asked + lease,
+        crm_planned: *crm_planned,
+        earlier: Vec::new(),
+        steps: BTreeMap::new(),
+    };
+    Ok(Accepted::New(claimed.map(claim).collect()))
 }
 
 /// The id is there already: a repeat, or another submission. A delivery that has arrived meanwhile is

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rusqlite::Connection;
 use rusqlite::hooks::{AuthContext, Authorization};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::schema::open_writer;
+use super::writer::Hand;
 use super::{accept, claim, write};
 use crate::clock::Timestamp;
 use crate::delivery::{Attempt, AttemptOutcome, Birth, Claim, Entry, Kind, Planned, Receipt, Settlement};
@@ -28,7 +28,7 @@ fn settle(claim: Claim, outcome: AttemptOutcome, settlement: Settlement) -> Sett
 }
 
 /// A lead that arrives at its first destination and fails, is replayed and is retried at its second.
-fn live(db: &Connection) {
+fn live(db: &Hand<'_>) {
     let body = json!({
         "id": LeadId::fresh(), "received_at": "2027-01-15T08:00:00Z", "email": "ada@example.com", "name": "Ada",
         "source": {"url": "https://example.com/"}, "timezone": "UTC", "form_name": "contact", "consent_given": true,
@@ -74,8 +74,9 @@ fn the_life_of_a_lead_compiles_no_statement_twice() {
         Authorization::Allow
     }))
     .unwrap();
-    live(&db);
+    let hand = Hand::of(&db);
+    live(&hand);
     let once = compiled.load(Ordering::Relaxed);
-    live(&db);
+    live(&hand);
     assert_eq!((once > 0, compiled.load(Ordering::Relaxed) - once), (true, 0));
 }
