@@ -17,7 +17,7 @@ use crate::dispatch::alerts::Operators;
 use crate::dispatch::commons::Shared;
 use crate::dispatch::story::Story;
 use crate::dispatch::{Alerts, Lane, Lanes, Surroundings};
-use crate::http::{self, AddressHash, Site};
+use crate::http::{self, AddressHash, Outside, Site};
 use crate::id::ProcessId;
 use crate::intake::fallback::Fallback;
 use crate::intake::{Intake, Patience};
@@ -112,7 +112,7 @@ impl App {
         let intake =
             Intake::new(Arc::clone(&store), lanes.clone(), clock, tracker.clone(), patience, fallback);
         let draining = CancellationToken::new();
-        let routes = http::router(Site {
+        let outside = Outside::new(Site {
             door: Arc::new(intake),
             forms: config.forms,
             settings: config.server.clone(),
@@ -126,7 +126,7 @@ impl App {
         let (drain, shutdown_timeout) = (config.server.drain, config.server.shutdown_timeout);
         let (connections, until) = (listening.clone(), stop_listening.clone());
         listening.spawn(async move {
-            http::serve::serve(listener, routes, &config.server, &connections, &until).await;
+            http::serve::serve(listener, &outside, &config.server, &connections, &until).await;
         });
         let names: Vec<_> = lanes.iter().map(|lane| lane.name().as_str()).collect();
         info!(version = env!("CARGO_PKG_VERSION"), %address, destinations = names.join(" "), "listening");

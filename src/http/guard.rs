@@ -103,7 +103,9 @@ impl AddressHash {
     /// 32 hexadecimal digits.
     pub(super) fn of(&self, address: IpAddr) -> String {
         let tag = hmac::sign(&self.0, address.to_string().as_bytes());
-        tag.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut half = [0; 16];
+        half.copy_from_slice(&tag.as_ref()[..16]);
+        format!("{:032x}", u128::from_be_bytes(half))
     }
 }
 

@@ -9,18 +9,19 @@ pub mod settings;
 pub mod submit;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
+use tower_service::Service;
 use tracing::{debug, error, info};
 
 use crate::dispatch::Lanes;
@@ -91,31 +92,82 @@ pub struct Site {
 
 impl Site {
     async fn store_is_ready(&self) -> bool {
-        matches!(tokio::time::timeout(READY, self.store.ready()).await, Ok(Ok(())))
+        matches!(tokio::time::timeout(COMMIT, self.store.ready()).await, Ok(Ok(())))
     }
 }
 
 /// How long the store may take to say that it is ready.
-const READY: std::time::Duration = std::time::Duration::from_secs(2);
+const COMMIT: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// The routes.
-pub fn router(site: Site) -> Router {
-    let submit = post(submit::submit)
-        .fallback(wrong_method)
-        .layer::<_, std::convert::Infallible>(DefaultBodyLimit::max(site.settings.body_limit))
-        .layer(guard::cors(&site.settings.allowed_origins));
-    Router::new()
-        .route("/api/submit", submit)
-        .route("/health", get(health::health))
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/metrics", get(health::metrics))
-        .route("/form.js", get(form_js))
-        .route(page::THANK_YOU, get(page::thank_you))
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(no_such_page)
-        .layer(axum::middleware::from_fn_with_state(site.draining.clone(), overseen))
-        .with_state(Arc::new(site))
+const SUBMIT: &str = "/api/submit";
+const HEALTH: &str = "/health";
+const LIVE: &str = "/health/live";
+const READY: &str = "/health/ready";
+const METRICS: &str = "/metrics";
+const FORM_JS: &str = "/form.js";
+
+/// Every address that there is.
+const ADDRESSES: [&str; 7] = [SUBMIT, HEALTH, LIVE, READY, METRICS, FORM_JS, page::THANK_YOU];
+
+/// The outside: every request comes in here.
+#[derive(Clone)]
+pub struct Outside {
+    routes: Router,
+    draining: CancellationToken,
+}
+
+impl Outside {
+    /// What `site` is made of, at its addresses.
+    pub fn new(site: Site) -> Self {
+        let draining = site.draining.clone();
+        // One layer, for each is a future more that waits.
+        let around =
+            (guard::cors(&site.settings.allowed_origins), DefaultBodyLimit::max(site.settings.body_limit));
+        let submit = post(submit::submit).fallback(wrong_method).layer::<_, Infallible>(around);
+        let routes = Router::new()
+            .route(SUBMIT, submit)
+            .route(HEALTH, get(health::health))
+            .route(LIVE, get(health::live))
+            .route(READY, get(health::ready))
+            .route(METRICS, get(health::metrics))
+            .route(FORM_JS, get(form_js))
+            .route(page::THANK_YOU, get(page::thank_you))
+            .method_not_allowed_fallback(wrong_method)
+            .fallback(no_such_page)
+            .with_state(Arc::new(site));
+        Self { routes, draining }
+    }
+
+    /// Answers a request, whatever becomes of it: a panic is an answer, a line tells address, status and time and nothing
+    /// that a client typed, and behind a proxy, connections that are kept move on to another process before this one ends.
+    pub async fn answer(&self, request: Request) -> Response {
+        let start = tokio::time::Instant::now();
+        let method = request.method().clone();
+        let route = ADDRESSES.into_iter().find(|it| *it == request.uri().path()).unwrap_or("(none)");
+        // What a panic says may quote what a visitor typed.
+        let response = AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind().await;
+        let mut response = match response {
+            Ok(Ok(response)) => response,
+            Err(_) => {
+                error!("a request panicked: a fault of ours");
+                answer::refused(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "Something went wrong on our side. Send it again with the same key.",
+                )
+            }
+        };
+        let status = response.status().as_u16();
+        let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if status < 400 {
+            debug!(%method, route, status, took_ms, "answered");
+        } else {
+            info!(%method, route, status, took_ms, "refused");
+        }
+        if self.draining.is_cancelled() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
 }
 
 async fn form_js() -> Response {
@@ -136,36 +188,6 @@ async fn wrong_method() -> Response {
 
 async fn no_such_page() -> Response {
     answer::refused(StatusCode::NOT_FOUND, "There is nothing here. Leads are sent to POST /api/submit.")
-}
-
-/// What surrounds every request; one layer, for each is a future more that waits. A panic is an answer, a line
-/// tells route, status and time and nothing that a client typed, and behind a proxy, connections that are kept move on
-/// to another process before this one ends.
-async fn overseen(State(draining): State<CancellationToken>, request: Request, next: Next) -> Response {
-    let start = tokio::time::Instant::now();
-    let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    // What a panic says may quote what a visitor typed.
-    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    let mut response = response.unwrap_or_else(|_| {
-        error!("a request panicked: a fault of ours");
-        answer::refused(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "Something went wrong on our side. Send it again with the same key.",
-        )
-    });
-    let status = response.status().as_u16();
-    let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
-    if status < 400 {
-        debug!(%method, route, status, took_ms, "answered");
-    } else {
-        info!(%method, route, status, took_ms, "refused");
-    }
-    if draining.is_cancelled() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }
 
 /// A form's way on: 303, so that a reload does not post again (RFC 9110 section 15.4.4).

@@ -1,26 +1,26 @@
 //! The accept loop: connections in, with a bound on how many, how long their headers may take, and an
 //! ordered end.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::Settings;
+use super::{Outside, Settings};
 
 /// How long the loop rests when the system has no room for another connection.
 const NO_ROOM: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ const NO_ROOM: Duration = Duration::from_millis(100);
 /// Serves until `stop`, then takes whoever has connected by then, lets every open request end and returns.
 pub async fn serve(
     listener: TcpListener,
-    routes: Router,
+    outside: &Outside,
     settings: &Settings,
     tracker: &TaskTracker,
     stop: &CancellationToken,
@@ -36,7 +36,7 @@ pub async fn serve(
     let room = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
     let open = GracefulShutdown::new();
     let begin = |stream, peer, permit: Option<OwnedSemaphorePermit>| {
-        let connection = connection(stream, peer, routes.clone(), settings.header_timeout);
+        let connection = connection(stream, peer, outside.clone(), settings.header_timeout);
         let watched = open.watch(connection);
         tracker.spawn(async move {
             if let Err(error) = watched.await {
@@ -78,15 +78,16 @@ pub async fn serve(
 fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    routes: Router,
+    outside: Outside,
     header_timeout: Duration,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> {
     // Answers are small and wait for nobody.
     let _ = stream.set_nodelay(true);
-    let routes = TowerToHyperService::new(routes);
+    let outside = Arc::new(outside);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        routes.call(request)
+        let outside = Arc::clone(&outside);
+        async move { Ok::<_, Infallible>(outside.answer(request.map(Body::new)).await) }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())

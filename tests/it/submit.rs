@@ -10,12 +10,11 @@ use http_body_util::BodyExt;
 use lead_intake::clock::Clock;
 use lead_intake::config::Inputs;
 use lead_intake::dispatch::Lanes;
-use lead_intake::http::{AddressHash, Door, Forms, Site, router};
+use lead_intake::http::{AddressHash, Door, Forms, Outside, Site};
 use lead_intake::id::LeadId;
 use lead_intake::intake::{Answer, Arrival};
 use lead_intake::store::sqlite::Sqlite;
 use serde_json::{Value, json};
-use tower::ServiceExt;
 
 #[derive(Clone, Default)]
 struct Taking(Arc<Mutex<Vec<Arrival>>>, Option<Answer>);
@@ -58,8 +57,7 @@ async fn send(
     if let Some(key) = key {
         request = request.header("Idempotency-Key", key);
     }
-    let routes = router(site(door));
-    let response = routes.oneshot(request.body(body.into()).unwrap()).await.unwrap();
+    let response = Outside::new(site(door)).answer(request.body(body.into()).unwrap()).await;
     let (status, retry) = (response.status(), response.headers().contains_key(header::RETRY_AFTER));
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, serde_json::from_slice(&body).unwrap_or_default(), retry)
@@ -162,7 +160,7 @@ impl Door for Panicking {
 async fn a_fault_of_ours_is_answered_in_the_one_shape_and_quotes_nothing() {
     let site = Site { door: Arc::new(Panicking), ..site(&Taking::default()) };
     let request = Request::post("/api/submit").header(header::CONTENT_TYPE, "application/json");
-    let response = router(site).oneshot(request.body(Body::from(good().to_string())).unwrap()).await.unwrap();
+    let response = Outside::new(site).answer(request.body(Body::from(good().to_string())).unwrap()).await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     let body = response.into_body().collect().await.unwrap().to_bytes();
     let said: Value = serde_json::from_slice(&body).unwrap();
