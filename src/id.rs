@@ -55,6 +55,14 @@ impl LeadId {
     pub fn is_of_key(&self) -> bool {
         self.0.get_version_num() == 8
     }
+
+    /// The id's bytes, twice: the digest of a lead that came without a key.
+    pub(crate) fn twice(&self) -> [u8; 32] {
+        let mut twice = [0; 32];
+        twice[..16].copy_from_slice(self.0.as_bytes());
+        twice[16..].copy_from_slice(self.0.as_bytes());
+        twice
+    }
 }
 
 impl fmt::Display for LeadId {

@@ -114,8 +114,9 @@ impl Intake {
     /// Takes a lead. The work goes on when the caller goes away, and after the answer.
     pub fn submit(self: &Arc<Self>, arrival: Arrival) -> impl Future<Output = Answer> + Send + use<> {
         let Arrival { lead, key, visitor } = arrival;
-        let digest = lead.digest();
+        let digest = key.as_ref().map(|_| lead.digest());
         let lead = Arc::new(Lead::new(lead, key.as_ref(), self.clock.now(), visitor));
+        let digest = digest.unwrap_or_else(|| lead.digest());
         let (intake, deadline) = (Arc::clone(self), Instant::now() + self.patience.deadline);
         Carried::new(deadline, self.tracker.clone(), |reply| async move {
             intake.take(lead, digest, reply).await;

@@ -121,8 +121,11 @@ impl Lead {
 
 impl Lead {
     /// The digest of the submission that the lead came from: without the times that the server set where
-    /// the client had given none.
+    /// the client had given none. Without a key nobody can send the same lead again: it is its id then.
     pub fn digest(&self) -> Digest {
+        if !self.id.is_of_key() {
+            return self.id.twice();
+        }
         let mut submitted = self.submitted.clone();
         submitted.submitted_at = submitted.submitted_at.filter(|at| *at != self.received_at);
         submitted.consent_timestamp = submitted.consent_timestamp.filter(|at| *at != self.received_at);
