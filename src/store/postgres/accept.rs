@@ -10,7 +10,7 @@ use super::batch::Command;
 use super::pool::{Purpose, SHORT, Shared, Transaction, within};
 use super::{get, millis, story, to_json};
 use crate::delivery::{Birth, Claim, Entry, Planned, State};
-use crate::id::DeliveryId;
+use crate::id::{DeliveryId, LeadId};
 use crate::store::{Accepted, StoreError};
 
 /// An entry with everything written out.
@@ -34,19 +34,23 @@ impl Command for Draft {
     // While the server is at one, the answers of another are sent and the next requests read.
     const AT_ONCE: usize = 2;
 
-    fn about(&self) -> String {
-        self.id.clone()
+    type About = LeadId;
+
+    fn about(&self) -> LeadId {
+        self.entry.lead.id
     }
 
     async fn run(pool: &Shared, batch: &[Self]) -> Result<Vec<Accepted>, StoreError> {
         within(SHORT, async {
             let accepting = pool.begin(Purpose::Write).await?;
             let fresh = insert(&accepting, batch).await?;
-            let digests = digests(&accepting, batch, &fresh).await?;
+            let is_fresh = |draft: &Draft| fresh.as_ref().is_none_or(|fresh| fresh.contains(&draft.id));
+            let known = batch.iter().filter(|draft| !is_fresh(draft)).map(|draft| draft.id.as_str());
+            let digests = digests(&accepting, &known.collect::<Vec<_>>()).await?;
             let mut answers = Vec::with_capacity(batch.len());
             for draft in batch {
                 answers.push(match digests.get(&draft.id) {
-                    _ if fresh.contains(&draft.id) => Accepted::New(claims(draft)),
+                    _ if is_fresh(draft) => Accepted::New(claims(draft)),
                     Some(digest) if *digest == draft.entry.digest => {
                         join(&accepting, draft).await?;
                         Accepted::Repeat
@@ -62,11 +66,11 @@ impl Command for Draft {
     }
 }
 
-/// Inserts what is new; the ids of it.
-async fn insert(accepting: &Transaction<'_>, batch: &[Draft]) -> Result<HashSet<String>, StoreError> {
+/// Inserts what is new; the ids of it, or `None`: all of it was.
+async fn insert(accepting: &Transaction<'_>, batch: &[Draft]) -> Result<Option<HashSet<String>>, StoreError> {
     // In the order of their ids, so that two processes never wait for each other.
     let mut sorted: Vec<&Draft> = batch.iter().collect();
-    sorted.sort_by(|one, other| one.id.cmp(&other.id));
+    sorted.sort_by_key(|draft| draft.entry.lead.id);
     let (mut ids, mut forms, mut received) = (Vec::new(), Vec::new(), Vec::new());
     let (mut digests, mut crm_planned, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
     let (mut plans, mut plan_of) = (Plans::default(), Vec::new());
@@ -100,7 +104,7 @@ async fn insert(accepting: &Transaction<'_>, batch: &[Draft]) -> Result<HashSet<
                  JOIN unnest($9, $10, $11, $12, $13, $14)
                      AS p (plan, destination, kind, state, lease, receipt) USING (plan)
              )
-             SELECT id FROM fresh",
+             SELECT CASE WHEN count(*) < cardinality($2) THEN coalesce(array_agg(id), '{}') END FROM fresh",
             &[
                 (&now, Type::INT8),
                 (&ids, Type::TEXT_ARRAY),
@@ -119,7 +123,9 @@ async fn insert(accepting: &Transaction<'_>, batch: &[Draft]) -> Result<HashSet<
             ],
         )
         .await?;
-    rows.iter().map(|row| get(row, 0)).collect()
+    let row = rows.first().ok_or_else(|| StoreError::Corrupt("a count has no row".to_owned()))?;
+    let fresh: Option<Vec<String>> = get(row, 0)?;
+    Ok(fresh.map(HashSet::from_iter))
 }
 
 /// The plans of a batch, a row for each delivery. Leads that go the same ways share one.
@@ -166,11 +172,8 @@ impl<'b> Plans<'b> {
 /// another process has committed since it began.
 async fn digests(
     accepting: &Transaction<'_>,
-    batch: &[Draft],
-    fresh: &HashSet<String>,
+    known: &[&str],
 ) -> Result<HashMap<String, Vec<u8>>, StoreError> {
-    let known: Vec<&str> =
-        batch.iter().map(|draft| draft.id.as_str()).filter(|id| !fresh.contains(*id)).collect();
     if known.is_empty() {
         return Ok(HashMap::new());
     }

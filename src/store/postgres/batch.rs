@@ -5,6 +5,7 @@
 //! changes nothing: the command is done all the same.
 
 use std::collections::{HashSet, VecDeque};
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::StreamExt;
@@ -31,7 +32,8 @@ pub(super) trait Command: Send + Sync + Sized + 'static {
     /// The most transactions at once.
     const AT_ONCE: usize;
     /// What it is about. Nothing is touched twice at the same time.
-    fn about(&self) -> String;
+    type About: Eq + Hash + Send;
+    fn about(&self) -> Self::About;
     /// Does all of them in one transaction; an answer for each, in their order.
     fn run(
         pool: &Shared,

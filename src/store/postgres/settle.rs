@@ -10,12 +10,13 @@ use super::pool::{Purpose, SHORT, Shared, within};
 use super::{get, millis, share, story, text, to_json};
 use crate::delivery::Settlement;
 use crate::delivery::standing::Signal;
+use crate::id::DeliveryId;
 use crate::store::{Settle, Settled, StoreError};
 
 /// A settlement with everything written out.
 pub(super) struct Verdict {
+    delivery: DeliveryId,
     lead: String,
-    destination: String,
     claim: i64,
     number: i64,
     started_at: i64,
@@ -42,8 +43,8 @@ impl Verdict {
             Settlement::Cancelled => ("cancelled", 0, 0, None),
         };
         Ok(Self {
+            delivery: claim.delivery.clone(),
             lead: claim.delivery.lead.to_string(),
-            destination: claim.delivery.destination.as_str().to_owned(),
             claim: claim.attempt.into(),
             number: attempt.number.into(),
             started_at: attempt.started_at.as_millisecond(),
@@ -59,6 +60,10 @@ impl Verdict {
             now,
         })
     }
+
+    fn destination(&self) -> &str {
+        self.delivery.destination.as_str()
+    }
 }
 
 impl Command for Verdict {
@@ -66,22 +71,23 @@ impl Command for Verdict {
 
     const AT_ONCE: usize = 1;
 
-    fn about(&self) -> String {
-        format!("{}/{}", self.lead, self.destination)
+    type About = DeliveryId;
+
+    fn about(&self) -> DeliveryId {
+        self.delivery.clone()
     }
 
     async fn run(pool: &Shared, batch: &[Self]) -> Result<Vec<Settled>, StoreError> {
         within(SHORT, async {
             let settling = pool.begin(Purpose::Write).await?;
             let mut sorted: Vec<(i64, &Self)> = (0..).zip(batch).collect();
-            sorted.sort_by(|(_, one), (_, other)| {
-                (&one.lead, &one.destination).cmp(&(&other.lead, &other.destination))
-            });
+            sorted.sort_by(|(_, one), (_, other)| one.delivery.cmp(&other.delivery));
             macro_rules! column {
                 ($name:ident) => {
                     sorted.iter().map(|(_, verdict)| &verdict.$name).collect::<Vec<_>>()
                 };
             }
+            let destinations: Vec<&str> = sorted.iter().map(|(_, verdict)| verdict.destination()).collect();
             let places: Vec<i64> = sorted.iter().map(|(place, _)| *place).collect();
             let now = batch.first().and_then(|verdict| verdict.now);
             let rows = settling
@@ -91,7 +97,7 @@ impl Command for Verdict {
                         (&now, Type::INT8),
                         (&places, Type::INT8_ARRAY),
                         (&column!(lead), Type::TEXT_ARRAY),
-                        (&column!(destination), Type::TEXT_ARRAY),
+                        (&destinations, Type::TEXT_ARRAY),
                         (&column!(claim), Type::INT8_ARRAY),
                         (&column!(number), Type::INT8_ARRAY),
                         (&column!(started_at), Type::INT8_ARRAY),
@@ -111,8 +117,7 @@ impl Command for Verdict {
                 sorted.iter().filter(|(place, _)| changed.contains(place)).map(|(_, it)| *it).collect();
             if !told.is_empty() {
                 let leads: Vec<&str> = told.iter().map(|verdict| verdict.lead.as_str()).collect();
-                let destinations: Vec<&str> =
-                    told.iter().map(|verdict| verdict.destination.as_str()).collect();
+                let destinations: Vec<&str> = told.iter().map(|verdict| verdict.destination()).collect();
                 let arrived = told.iter().filter(|verdict| verdict.state == "delivered");
                 let arrived: Vec<&str> = arrived.map(|verdict| verdict.lead.as_str()).collect();
                 story::lock(&settling, &leads).await?;
@@ -122,10 +127,10 @@ impl Command for Verdict {
             let mut turned = HashMap::new();
             // By name, so that two processes never wait for each other; within one, as they came.
             let mut signals: Vec<_> = sorted.iter().filter(|(_, verdict)| verdict.signal.is_some()).collect();
-            signals.sort_by_key(|(place, verdict)| (&verdict.destination, *place));
+            signals.sort_by_key(|(place, verdict)| (verdict.destination(), *place));
             for (place, verdict) in signals {
                 let Some(signal) = verdict.signal else { continue };
-                let change = share::signal(&settling, &verdict.destination, signal, now).await?;
+                let change = share::signal(&settling, verdict.destination(), signal, now).await?;
                 turned.extend(change.map(|change| (*place, change)));
             }
             settling.commit().await?;
