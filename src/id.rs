@@ -65,9 +65,19 @@ impl LeadId {
     }
 }
 
+impl LeadId {
+    /// The id as text, without any memory but `room`.
+    pub(crate) fn text<'r>(&self, room: &'r mut [u8; 37]) -> &'r str {
+        let (prefix, digits) = room.split_at_mut(5);
+        prefix.copy_from_slice(b"lead_");
+        self.0.simple().encode_lower(digits);
+        std::str::from_utf8(room).unwrap_or_default()
+    }
+}
+
 impl fmt::Display for LeadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "lead_{}", self.0.simple())
+        f.write_str(self.text(&mut [0; 37]))
     }
 }
 

@@ -18,7 +18,6 @@ use crate::store::{Accepted, StoreError};
 /// writes does nothing that another could.
 pub(super) struct Draft {
     entry: Arc<Entry>,
-    id: String,
     received_at: i64,
     crm_planned: bool,
     body: String,
@@ -31,8 +30,8 @@ impl Draft {
         serde_json::to_writer(&mut body, &*entry.lead)
             .map_err(|error| StoreError::Corrupt(error.to_string()))?;
         let body = String::from_utf8(body).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        let (id, received_at) = (entry.lead.id.to_string(), entry.lead.received_at.as_millisecond());
-        Ok(Self { id, received_at, crm_planned: entry.crm_planned(), body, entry })
+        let received_at = entry.lead.received_at.as_millisecond();
+        Ok(Self { received_at, crm_planned: entry.crm_planned(), body, entry })
     }
 }
 
@@ -59,13 +58,15 @@ impl<'c> Inserts<'c> {
 
     /// Its row's number; `None` when there is such an id already.
     fn lead(&mut self, draft: &Draft) -> rusqlite::Result<Option<i64>> {
-        let Draft { entry, id, received_at, crm_planned, body } = draft;
+        let Draft { entry, received_at, crm_planned, body } = draft;
         let insert = at_hand(&mut self.lead, || {
             self.db.prepare(
                 "INSERT INTO leads (id, form_name, received_at, digest, crm_planned, body)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO NOTHING",
             )
         })?;
+        let mut room = [0; 37];
+        let id = entry.lead.id.text(&mut room);
         let form = entry.lead.submitted.form_name.as_str();
         let inserted = insert.execute(params![id, form, received_at, entry.digest, crm_planned, body])?;
         Ok((inserted > 0).then(|| self.db.last_insert_rowid()))
