@@ -31,11 +31,14 @@ const BATCH: usize = 512;
 /// it. Fewer never wait.
 const COMPANY: usize = 4;
 
-/// For so many it waits at most.
+/// For so many it waits.
 const ENOUGH: usize = 128;
 
 /// How long at a time, as long as somebody comes.
 const MOMENT: Duration = Duration::from_micros(200);
+
+/// How often at most: where a sync takes longer than that, enough come meanwhile.
+const MOMENTS: usize = 5;
 
 /// The most commands that wait; beyond it the store says that it cannot.
 const QUEUE: usize = 65_536;
@@ -161,14 +164,16 @@ fn write(db: &Connection, commands: &Receiver<Box<dyn Command>>, runtime: &Handl
 /// Whatever waits, and when that is some, who comes while it `rests`. `None` when nobody can come any more.
 fn gather<C>(commands: &Receiver<C>, rests: impl Fn()) -> Option<Vec<C>> {
     let mut batch = vec![commands.recv().ok()?];
-    loop {
+    for rested in 0..=MOMENTS {
         let before = batch.len();
         batch.extend(commands.try_iter().take(BATCH - before));
-        if batch.len() < COMPANY || batch.len() >= ENOUGH || batch.len() == before {
-            return Some(batch);
+        let is_worth_it = (COMPANY..ENOUGH).contains(&batch.len()) && batch.len() > before;
+        if !is_worth_it || rested == MOMENTS {
+            break;
         }
         rests();
     }
+    Some(batch)
 }
 
 /// Answers a batch from within the runtime: waking its tasks one by one from here would cost this thread
@@ -221,6 +226,7 @@ mod tests {
         assert_eq!(gathered(COMPANY, &[5, 2, 0, 9]), (COMPANY + 7, 3), "until nobody comes");
         assert_eq!(gathered(ENOUGH, &[5]), (ENOUGH, 0));
         assert_eq!(gathered(ENOUGH - 1, &[5]), (ENOUGH + 4, 1));
+        assert_eq!(gathered(COMPANY, &[1; 9]), (COMPANY + MOMENTS, MOMENTS), "and not for long");
         assert_eq!(gathered(BATCH + 1, &[5]), (BATCH, 0));
         let (queue, commands) = sync_channel::<()>(1);
         drop(queue);
