@@ -1,5 +1,6 @@
 //! The work on a lead and the answer that it owes: whoever asked does it, and it goes on when they go away.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -56,9 +57,10 @@ impl Future for Carried {
     type Output = Answer;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
-        // Taken out first: work that panics is not gone on with.
+        // Work that panics is not gone on with; it took the reply along, unless that had been given before. The lead
+        // may be stored by then or not: whoever comes back with the same key finds out.
         if let Some(mut work) = self.work.take()
-            && work.as_mut().poll(context).is_pending()
+            && let Ok(Poll::Pending) = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)))
         {
             self.work = Some(work);
         }
@@ -79,5 +81,48 @@ impl Drop for Carried {
         if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
             self.tracker.spawn_on(work, &runtime);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::LeadId;
+
+    async fn answer<W: Future<Output = ()> + Send + 'static>(work: impl FnOnce(Reply) -> W) -> Answer {
+        let tracker = TaskTracker::new();
+        let answer = Carried::new(Instant::now(), tracker.clone(), work).await;
+        assert!(tracker.is_empty(), "nothing of it goes on");
+        answer
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_before_its_answer_is_503_and_not_gone_on_with() {
+        let unavailable = Answer::Unavailable { retry_after: RETRY_AFTER };
+        let at_once = answer(|reply| async move {
+            assert!(reply.is_given(), "told to");
+        });
+        assert_eq!(at_once.await, unavailable);
+        let later = answer(|reply| async move {
+            tokio::task::yield_now().await;
+            assert!(reply.is_given(), "told to");
+        });
+        assert_eq!(later.await, unavailable);
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_after_its_answer_changes_nothing_about_that() {
+        let id = LeadId::fresh();
+        let answered = answer(|mut reply| async move {
+            reply.give(Answer::Accepted(id));
+            assert!(!reply.is_given(), "told to");
+        });
+        assert_eq!(answered.await, Answer::Accepted(id));
+    }
+
+    #[tokio::test]
+    async fn work_that_ends_without_an_answer_is_503() {
+        let silent = answer(|reply| async move { drop(reply) });
+        assert_eq!(silent.await, Answer::Unavailable { retry_after: RETRY_AFTER });
     }
 }
