@@ -124,10 +124,8 @@ impl App {
         });
         let (listening, stop_listening) = (TaskTracker::new(), CancellationToken::new());
         let (drain, shutdown_timeout) = (config.server.drain, config.server.shutdown_timeout);
-        let (connections, until) = (listening.clone(), stop_listening.clone());
-        listening.spawn(async move {
-            http::serve::serve(listener, &outside, &config.server, &connections, &until).await;
-        });
+        let until = stop_listening.clone();
+        listening.spawn(async move { http::serve::serve(listener, &outside, &config.server, &until).await });
         let names: Vec<_> = lanes.iter().map(|lane| lane.name().as_str()).collect();
         info!(version = env!("CARGO_PKG_VERSION"), %address, destinations = names.join(" "), "listening");
         if names.is_empty() {

@@ -13,7 +13,7 @@ use lead_intake::config::{Inputs, load as configured};
 use lead_intake::delivery::{DeliveryError, Kind, Receipt};
 use lead_intake::destination::{Destination, LaneSettings, Nature, Parcel, Start};
 use lead_intake::dispatch::{Alerts, Lane, Lanes, Surroundings};
-use lead_intake::http::{AddressHash, Door, Forms, Site, router, serve::serve};
+use lead_intake::http::{AddressHash, Door, Forms, Outside, Site, serve::serve};
 use lead_intake::id::LeadId;
 use lead_intake::intake::{Answer, Arrival, Intake, Patience};
 use lead_intake::store::postgres::{Address, Postgres};
@@ -56,7 +56,7 @@ impl Destination for Elsewhere {
 
 async fn listen(door: Arc<dyn Door>, store: Arc<dyn Store>, stop: &CancellationToken) -> SocketAddr {
     let settings = configured(&Inputs::default()).unwrap_or_else(|problems| panic!("{problems}")).server;
-    let routes = router(Site {
+    let outside = Outside::new(Site {
         door,
         forms: Forms::default(),
         settings: settings.clone(),
@@ -68,8 +68,8 @@ async fn listen(door: Arc<dyn Door>, store: Arc<dyn Store>, stop: &CancellationT
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback has a free port");
     let address = listener.local_addr().expect("a listener has an address");
-    let (tracker, stop) = (TaskTracker::new(), stop.clone());
-    tracker.clone().spawn(async move { serve(listener, routes, &settings, &tracker, &stop).await });
+    let stop = stop.clone();
+    TaskTracker::new().spawn(async move { serve(listener, &outside, &settings, &stop).await });
     address
 }
 

@@ -480,8 +480,8 @@ impl Destination for Slow {
     }
 }
 
-#[tokio::test]
-async fn a_backlog_however_large_leaves_a_quarter_of_the_permits_to_new_leads() {
+/// A lane with three attempts under way, after three that ended, and some deliveries claimed ahead of its permits.
+async fn claimed_ahead() -> (House, Arc<Slow>) {
     let slow = Arc::new(Slow { let_go: Semaphore::new(0), seen: watch::Sender::default() });
     let destination: Arc<dyn Destination> = Arc::<Slow>::clone(&slow);
     let house = house_of(destination, Start::Background, false, Duration::from_secs(3_600), Clock::system());
@@ -498,9 +498,12 @@ async fn a_backlog_however_large_leaves_a_quarter_of_the_permits_to_new_leads() 
         }
         assert_eq!(slow.seen.borrow().most, 3, "of four permits");
     };
+    let claimed = async || {
+        let all = house.store.deliveries(DeliveryFilter::default()).await.unwrap();
+        all.iter().filter(|it| it.attempts > 0).count()
+    };
     came(3).await;
-    let all = house.store.deliveries(DeliveryFilter::default()).await.unwrap();
-    assert_eq!(all.iter().filter(|it| it.attempts > 0).count(), 3, "nothing is claimed that cannot begin");
+    assert_eq!(claimed().await, 3, "nothing is claimed that cannot begin");
     // Two of them end while the lane claims in the place of the first, so that it claims ahead of its permits.
     let held = house.held();
     slow.let_go.add_permits(1);
@@ -509,6 +512,13 @@ async fn a_backlog_however_large_leaves_a_quarter_of_the_permits_to_new_leads() 
     others_run().await;
     drop(held);
     came(6).await;
+    assert!(claimed().await > 6, "some are claimed ahead");
+    (house, slow)
+}
+
+#[tokio::test]
+async fn a_backlog_however_large_leaves_a_quarter_of_the_permits_to_new_leads() {
+    let (house, slow) = claimed_ahead().await;
     let new = accepted(house.submit(None, true).await);
     soon(slow.seen.subscribe().wait_for(|crowd| crowd.came.contains(&new))).await.unwrap();
     assert_eq!(slow.seen.borrow().came.len(), 7, "nobody had to end before");
@@ -585,6 +595,48 @@ async fn a_shutdown_takes_back_what_was_not_sent_and_counts_nothing() {
             "{delivery:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_attempt_that_has_not_begun_when_time_is_up_sends_nothing() {
+    let slow = Arc::new(Slow { let_go: Semaphore::new(0), seen: watch::Sender::default() });
+    let destination: Arc<dyn Destination> = Arc::<Slow>::clone(&slow);
+    let house = house_of(destination, Start::Background, false, Duration::from_secs(3_600), Clock::system());
+    let claim = claimed_for_a_second(&house).await;
+    let delivery = claim.delivery.clone();
+    house.stop.cancel();
+    house.give_up.cancel();
+    soon(house.lane.start(claim, ())).await.unwrap();
+    assert!(slow.seen.borrow().came.is_empty());
+    let found = house.delivery(delivery.lead).await;
+    assert!(found.history.is_empty() && found.due_at <= Some(Clock::system().now()), "{found:?}");
+}
+
+#[tokio::test]
+async fn what_a_lane_claimed_ahead_goes_back_unsent_at_a_shutdown() {
+    let (house, slow) = claimed_ahead().await;
+    house.stop.cancel();
+    slow.let_go.add_permits(100);
+    house.tracker.close();
+    soon(house.tracker.wait()).await;
+    assert_eq!(slow.seen.borrow().came.len(), 6, "those that were under way, and no more");
+    for delivery in house.store.deliveries(DeliveryFilter::default()).await.unwrap() {
+        let is_back = delivery.history.is_empty() && delivery.due_at <= Some(Clock::system().now());
+        assert!(delivery.state == State::Delivered || is_back, "{delivery:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lead_that_comes_during_a_shutdown_is_stored_and_left_to_the_next_process() {
+    let slow = Arc::new(Slow { let_go: Semaphore::new(0), seen: watch::Sender::default() });
+    let destination: Arc<dyn Destination> = Arc::<Slow>::clone(&slow);
+    let house = house_of(destination, Start::Background, false, Duration::from_secs(3_600), Clock::system());
+    house.stop.cancel();
+    let id = accepted(house.submit(None, true).await);
+    house.tracker.close();
+    soon(house.tracker.wait()).await;
+    let delivery = house.delivery(id).await;
+    assert!(delivery.attempts == 0 && delivery.due_at <= Some(Clock::system().now()), "{delivery:?}");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod operators;
 mod postgres;
 mod replicas;
 mod service;
+mod shutdown;
 mod store;
 mod story;
 mod submit;

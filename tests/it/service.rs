@@ -1,4 +1,4 @@
-//! The service over its life: start, answers of every kind, a shutdown and a crash in the middle.
+//! The service over its life: start, answers of every kind, and a crash in the middle.
 
 use serde_json::json;
 use stand_ins::hook::{Fault, Hook};
@@ -385,54 +385,6 @@ async fn what_a_clock_that_was_ahead_wrote_down_waits_no_longer_than_it_should()
     let due = service.delivery(&id, "crm").await["due_at"].clone();
     let again = service.again().await;
     assert_eq!(again.delivery(&id, "crm").await["due_at"], due);
-}
-
-#[tokio::test]
-async fn while_it_drains_it_says_so_and_takes_leads_on_connections_that_end() {
-    let service = Service::start(&[("LEAD_INTAKE__SERVER__DRAIN", "1h")]).await;
-    assert_eq!(service.get("/health/ready").await.0, 200);
-    service.ask_to_end().await;
-    service.until_logged("stopping").await;
-    assert_eq!(service.get("/health/ready").await.0, 503, "a proxy sends nobody any more");
-    let taken = service.client().post(service.url("/api/submit")).json(&ada()).send().await.unwrap();
-    assert_eq!((taken.status().as_u16(), &taken.headers()["connection"]), (200, &"close".parse().unwrap()));
-}
-
-#[tokio::test]
-async fn sigterm_lets_attempts_in_flight_end() {
-    let hook = Hook::start().await;
-    hook.script().next(Fault::Wait);
-    let url = hook.url();
-    let mut service = Service::start(&[("CRM_WEBHOOK_URL", &url)]).await;
-    let id = service.accepted(&ada()).await;
-    soon(hook.until(|calls| calls.len() == 1)).await;
-    service.ask_to_end().await;
-    service.until_logged("stopping").await;
-    // Nobody else is let in, and the one who is inside is waited for.
-    soon(async { while TcpStream::connect(&service.address).await.is_ok() {} }).await;
-    hook.go_on();
-    assert_eq!(service.end().await, 0);
-    let delivery = service.delivery(&id, "crm").await;
-    assert_eq!((&delivery["state"], delivery["history"].as_array().unwrap().len()), (&json!("delivered"), 1));
-}
-
-#[tokio::test]
-async fn sigterm_settles_what_does_not_end_as_unknown() {
-    let hook = Hook::start().await;
-    hook.script().next(Fault::TakeThenHang);
-    let url = hook.url();
-    let variables = [("CRM_WEBHOOK_URL", url.as_str()), ("LEAD_INTAKE__SERVER__SHUTDOWN_TIMEOUT", "50ms")];
-    let mut service = Service::start(&variables).await;
-    let id = service.accepted(&ada()).await;
-    soon(hook.until(|calls| calls.len() == 1)).await;
-    assert_eq!(service.terminate().await, 0);
-    let delivery = service.delivery(&id, "crm").await;
-    assert_eq!(
-        (&delivery["state"], &delivery["history"][0]["code"]),
-        (&json!("pending"), &json!("shutdown"))
-    );
-    let again = service.again().await;
-    assert_eq!(again.until_state(&id, "crm", "delivered").await["history"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]
