@@ -4,6 +4,9 @@
 //! A command that the server refuses never fails its neighbours: each is done again alone. A caller that goes away
 //! changes nothing: the command is done all the same.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashSet, VecDeque};
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
