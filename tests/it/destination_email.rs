@@ -401,14 +401,17 @@ async fn a_sender_s_name_with_a_line_end_is_found_before_any_lead() {
 
 #[tokio::test]
 async fn a_mail_that_hangs_ends_in_its_time_and_does_not_poison_the_next() {
-    for stage in [Stage::Greeting, Stage::Data, Stage::Dot] {
+    // The answer to the whole mail has a time of its own, and the others have theirs.
+    for (stage, a_command, the_mail) in
+        [(Stage::Greeting, "200ms", "1h"), (Stage::Data, "200ms", "1h"), (Stage::Dot, "1h", "200ms")]
+    {
         let smtp = Smtp::start(Mode::Plain).await;
         smtp.next(stage, What::Hang);
-        let service = notifying(
-            &smtp,
-            &[("LEAD_INTAKE__MAIL__COMMAND_TIMEOUT", "200ms"), ("LEAD_INTAKE__MAIL__FINAL_TIMEOUT", "200ms")],
-        )
-        .await;
+        let times = [
+            ("LEAD_INTAKE__MAIL__COMMAND_TIMEOUT", a_command),
+            ("LEAD_INTAKE__MAIL__FINAL_TIMEOUT", the_mail),
+        ];
+        let service = notifying(&smtp, &times).await;
         let first = service.accepted(&ada()).await;
         let history = service.delivery(&first, "notification").await["history"][0].clone();
         let expected = if stage == Stage::Dot { "unknown" } else { "transient" };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stand_ins::google::{Fault, Google, Kind, On, TokenFault};
+use stand_ins::hook::{self, Hook};
 
 use crate::support::{Service, ada, soon};
 
@@ -927,6 +928,46 @@ async fn of_two_rows_of_a_kept_lead_one_goes_unless_somebody_has_written_into_it
             "{note:?} {between} {below}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_second_row_that_goes_leaves_what_it_said_of_the_crms_to_the_first() {
+    let (google, hook) = (Google::start().await, Hook::start().await);
+    hook.script().always(hook::Fault::status(503));
+    let url = hook.url();
+    let variables = [("LEAD_INTAKE__STORE__TIMEOUT", "200ms"), ("CRM_WEBHOOK_URL", url.as_str())];
+    let service = service(&google, &variables).await;
+    let held = held(&service);
+    let id = service.accepted(&ada()).await;
+    assert_eq!(google.records("Leads")[0]["crm_synced"], "FALSE");
+    google.edit("Leads", |tab| {
+        let mut copy = tab.cells[1].clone();
+        copy[HEADER.len() - 1] = json!("TRUE");
+        tab.cells.push(copy);
+    });
+    drop(held);
+    soon(async {
+        while google.records("Leads").iter().any(|row| !row["lead_intake_mark"].is_empty()) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let rows = google.records("Leads");
+    assert_eq!(rows.len(), 1);
+    assert_eq!((&rows[0]["id"], rows[0]["crm_synced"].as_str()), (&id, "TRUE"));
+}
+
+#[tokio::test]
+async fn a_lead_that_fits_no_cell_is_not_kept_by_halves() {
+    let google = Google::start().await;
+    let service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms")]).await;
+    let held = held(&service);
+    let lead = named("Ada", &json!({ "message": "x".repeat(51_000) }));
+    assert_eq!(service.submit(&lead).await.0, 503, "its mark would not be the whole lead");
+    assert!(google.seen().calls.iter().all(|call| !call.path.contains(":append")));
+    drop(held);
+    let id = service.accepted(&lead).await;
+    assert_eq!(ids(&google), [id]);
 }
 
 #[tokio::test]

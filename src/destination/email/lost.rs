@@ -95,6 +95,8 @@ mod tests {
         assert_eq!(fault(Repeat::Doubles, &lost[..2], 3), Fault::Rejected);
         assert_ne!(fault(day, &lost, 19), Fault::Rejected);
         assert_eq!(fault(day, &lost, 20), Fault::Rejected);
+        let others = [0, 1].map(|hours| Attempt { code: "shutdown".to_owned(), ..attempt(hours, Unknown) });
+        assert_ne!(fault(Repeat::Doubles, &others, 3), Fault::Rejected, "no answer to a whole mail was lost");
         let replayed = [lost[0].clone(), lost[1].clone(), attempt(2, Rejected)];
         assert_ne!(fault(Repeat::Doubles, &replayed, 30), Fault::Rejected);
         assert_ne!(fault(day, &replayed, 30), Fault::Rejected);

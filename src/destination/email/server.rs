@@ -71,3 +71,32 @@ impl Server {
         Ok(Self { host: bare, port, security, credentials, hello: ClientId::default(), command_timeout })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_says_how_it_is_made_safe_and_where_it_listens() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let parsed = |url: &str| {
+            Server::parse(&Secret::new(url), None, Duration::from_secs(1)).map(|server| {
+                let security = match server.security {
+                    Security::Implicit(_) => "TLS",
+                    Security::StartTls(_) => "STARTTLS",
+                    Security::Loopback => "none",
+                };
+                (security, server.port)
+            })
+        };
+        assert_eq!(parsed("smtps://mail.test"), Ok(("TLS", 465)));
+        assert_eq!(parsed("smtp://mail.test"), Ok(("STARTTLS", 587)));
+        assert_eq!(parsed("smtp://mail.test:2525?tls=required"), Ok(("STARTTLS", 2525)));
+        assert_eq!(parsed("smtp://127.0.0.1?tls=none"), Ok(("none", 587)));
+        for unsafe_one in
+            ["smtp://mail.test?tls=none", "smtps://mail.test?tls=none", "smtp://mail.test?tls=no"]
+        {
+            assert!(parsed(unsafe_one).is_err(), "{unsafe_one}");
+        }
+    }
+}

@@ -119,15 +119,15 @@ async fn a_second_transaction_is_begun_beside_the_first_where_that_pays_and_neve
     assert_eq!(server.began(1).await, [1], "too few to begin another one for");
     let one_more = queued(&batcher, &server, [WORTH_ANOTHER]);
     assert_eq!(server.began(2).await, [1, WORTH_ANOTHER]);
-    let many = queued(&batcher, &server, (0..BATCH).map(|number| format!("of many {number}")));
+    let many = queued(&batcher, &server, (0..=BATCH).map(|number| format!("of many {number}")));
     assert_eq!(server.began(2).await, [1, WORTH_ANOTHER], "two are enough");
     server.ends.add_permits(1);
     assert_eq!(server.began(3).await, [1, WORTH_ANOTHER, BATCH], "and no more than these in one");
-    server.ends.add_permits(2);
+    server.ends.add_permits(3);
     assert_eq!(all_ok(first.await), ["first"]);
     let numbers = |upto: std::ops::Range<usize>| upto.map(|number| number.to_string()).collect::<Vec<_>>();
     assert_eq!(all_ok(few.await), numbers(1..WORTH_ANOTHER), "each has its own answer");
-    assert_eq!((all_ok(one_more.await).len(), all_ok(many.await).len()), (1, BATCH));
+    assert_eq!((all_ok(one_more.await).len(), all_ok(many.await).len()), (1, BATCH + 1));
 }
 
 #[tokio::test]
@@ -167,6 +167,10 @@ async fn one_that_the_server_refuses_fails_no_neighbour() {
     let answers: Vec<_> = answers.await.into_iter().map(Result::ok).collect();
     assert_eq!(answers, [Some("one".to_owned()), None, Some("two".to_owned())]);
     assert_eq!(server.began(4).await, [3, 1, 1, 1], "each is done again alone");
+    let alone = queued(&batcher, &server, ["bad"]);
+    server.ends.add_permits(2);
+    assert!(alone.await[0].is_err());
+    assert_eq!(server.began(5).await, [3, 1, 1, 1, 1], "what was alone already is not");
 }
 
 #[tokio::test]
@@ -185,6 +189,7 @@ async fn whoever_goes_away_and_whoever_closes_leave_everything_that_waits_to_be_
     assert_eq!(server.began(1).await, [1]);
     drop(queued(&batcher, &server, ["left"]));
     batcher.close();
+    assert_eq!(server.began(1).await, [1]);
     assert!(batcher.run(Touch { lead: "late".to_owned(), server: Arc::clone(&server) }).await.is_err());
     server.ends.add_permits(2);
     batcher.ended().await;
