@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use lead_intake::config::{Config, DEFAULT, Inputs, load};
-use lead_intake::destination::Start;
 
 use crate::support::binary;
 
@@ -47,62 +46,6 @@ fn a_variable_alone_turns_a_destination_on_and_another_changes_it() {
     assert_eq!(crm.lane.forms.as_ref().map(Vec::len), Some(2));
     assert_eq!(crm.lane.retry.len(), 16);
     assert_eq!(config.server.allowed_origins.len(), 2);
-}
-
-#[test]
-fn what_nobody_sets_is_as_promised() {
-    let folder = tempfile::tempdir().unwrap();
-    let key = folder.path().join("key.json");
-    let text = r#"{"type": "service_account", "client_email": "a@b.test", "private_key": "-----BEGIN PRIVATE KEY-----",
-        "token_uri": "https://oauth2.googleapis.com/token"}"#;
-    std::fs::write(&key, text).unwrap();
-    let config = good(&[
-        ("GOOGLE_SHEETS_ID", "sheet-1"),
-        ("GOOGLE_APPLICATION_CREDENTIALS", key.to_str().unwrap()),
-        ("SMTP_URL", "smtps://user:password@mail.test"),
-        ("EMAIL_FROM", "hello@example.com"),
-        ("EMAIL_NOTIFY_TO", "team@example.com"),
-        ("HUBSPOT_ACCESS_TOKEN", "pat-1"),
-        ("PIPEDRIVE_API_TOKEN", "0123456789"),
-        ("PIPEDRIVE_DOMAIN", "example"),
-        ("CRM_WEBHOOK_URL", "https://crm.test/x"),
-        ("ZAPIER_WEBHOOK_URL", "https://zapier.test/x"),
-        ("MAKE_WEBHOOK_URL", "https://make.test/x"),
-    ]);
-    assert_eq!((config.intake.deadline.as_secs(), config.store.timeout.as_secs()), (5, 2));
-    let (minute, hour) = (60, 60 * 60);
-    let mut schedule = vec![5, 30, 2 * minute, 10 * minute, 30 * minute, hour, 3 * hour, 6 * hour, 12 * hour];
-    schedule.extend([24 * hour; 7]);
-    let mut found = Vec::new();
-    for destination in &config.destinations {
-        let (name, lane) = (destination.name.as_str(), &destination.lane);
-        let waits: Vec<_> = lane.retry.iter().map(std::time::Duration::as_secs).collect();
-        assert_eq!((waits, lane.probe.as_secs()), (schedule.clone(), minute), "{name}");
-        assert!(lane.forms.is_none(), "every form feeds {name}");
-        found.push((name, lane.timeout.as_secs(), lane.start, lane.requires_consent));
-    }
-    found.sort_by_key(|it| it.0);
-    let expected = [
-        ("confirmation", 180, Start::Inline, true),
-        ("crm", 10, Start::Background, true),
-        ("hubspot", 30, Start::Background, true),
-        ("make", 10, Start::Background, true),
-        ("notification", 180, Start::Inline, false),
-        ("pipedrive", 60, Start::Background, true),
-        ("sheet", 90, Start::Inline, false),
-        ("zapier", 10, Start::Background, true),
-    ];
-    assert_eq!(found, expected);
-    // What a sheet keeps to itself stands in the file that the defaults are read from.
-    for line in [
-        "max_columns = 60",
-        "writes_per_minute = 60",
-        "reads_per_minute = 60",
-        "look_after = \"200s\"",
-        "append_size = \"1500KB\"",
-    ] {
-        assert!(DEFAULT.lines().any(|it| it == line), "{line}");
-    }
 }
 
 #[test]

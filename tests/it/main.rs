@@ -7,6 +7,7 @@ mod canary;
 mod config;
 mod conformance;
 mod crash;
+mod defaults;
 mod delivery;
 mod demo;
 mod destination_email;

@@ -167,6 +167,30 @@ async fn what_the_store_does_not_take_holds_no_stop_up_for_ever() {
 }
 
 #[tokio::test]
+async fn a_lead_that_the_sheet_alone_has_when_it_stops_is_told_and_keeps_its_mark() {
+    let google = Google::start().await;
+    let (id, key, base_url) = (google.spreadsheet_id(), google.credentials(), google.base_url());
+    let variables = [
+        ("GOOGLE_SHEETS_ID", id.as_str()),
+        ("GOOGLE_CREDENTIALS_JSON", key.as_str()),
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__BASE_URL", base_url.as_str()),
+        ("LEAD_INTAKE__STORE__TIMEOUT", "200ms"),
+        ("LEAD_INTAKE__SERVER__SHUTDOWN_TIMEOUT", "50ms"),
+    ];
+    let mut service = Service::start(&variables).await;
+    let held = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let id = service.accepted(&ada()).await;
+    assert_eq!(service.terminate().await, 0);
+    let line = service.until_logged("the store has not got it; it is in the sheet").await;
+    assert_eq!((&line["level"], &line["lead"]), (&json!("ERROR"), &json!(id)));
+    drop(held);
+    let (code, text) = service.cli(&["leads", "import"]).await;
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(service.delivery(&id, "sheet").await["state"], "delivered");
+}
+
+#[tokio::test]
 async fn a_settlement_that_changes_nothing_is_told_and_harms_nobody() {
     let hook = Hook::start().await;
     hook.script().next(Fault::TakeThenHang);
