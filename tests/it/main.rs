@@ -21,6 +21,7 @@ mod moving;
 mod operators;
 mod pipedrive;
 mod postgres;
+mod promises;
 mod replicas;
 mod service;
 mod shutdown;
