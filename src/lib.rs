@@ -46,6 +46,10 @@
 //!   (PostgreSQL calls this `commit_delay` and `commit_siblings`): fewer never wait, so a quiet service answers at once.
 //! - Confirmations are kept from the addresses that our own mails come from and go to, not from their domains: a sender
 //!   at a public mail provider would otherwise confirm to nobody there.
+//! - A service's log lines are written by a thread of ours ([`telemetry`]): standard error may be a pipe that nobody reads,
+//!   and whoever writes to it then waits for ever. `tracing-appender` would do half of it: its bound is a number of lines,
+//!   for all of which it takes memory at once, the log never says what it dropped, and at the end it gives a full queue a
+//!   tenth of a second. A panic is a line of that log, without words that may quote a lead.
 //! - One TLS and crypto provider, ring, installed first thing in `main`; the roots are the platform's.
 //!
 //! # Who may know whom

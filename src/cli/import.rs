@@ -28,9 +28,8 @@ struct Known {
 }
 
 pub(super) async fn run(common: &Common) -> Result<(), Failure> {
-    let mut config = common.load(&common.inputs())?;
-    "warn".clone_into(&mut config.log.filter);
-    telemetry::start(&config.log);
+    let config = common.load(&common.inputs())?;
+    telemetry::start_in_command(&config.log);
     let store = store::connect::open(&config.store, Clock::system()).await?;
     let tracker = TaskTracker::new();
     let commons = Shared::new(Arc::clone(&store), ProcessId::fresh(), tracker.clone());

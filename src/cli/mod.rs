@@ -106,6 +106,8 @@ pub fn main() -> ExitCode {
     // One TLS provider for the whole process; a second one cannot be set by anybody later.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let Command { common, what } = Command::parse();
+    // Dropped last, when the runtime is gone.
+    let last_lines = telemetry::LastLines::of_process();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -129,11 +131,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Said) => ExitCode::FAILURE,
         Err(Failure::Because(why)) => {
-            eprintln!("error: {why}");
+            last_lines.say(&format!("error: {why}"));
             ExitCode::FAILURE
         }
         Err(Failure::Usage(why)) => {
-            eprintln!("error: {why}\n\nFor more information, try '--help'.");
+            last_lines.say(&format!("error: {why}\n\nFor more information, try '--help'."));
             ExitCode::from(2)
         }
     }
@@ -154,9 +156,8 @@ impl Common {
 
     /// Where the configured store is, for the commands that use it alone. They log warnings alone.
     fn store_settings(&self) -> Result<store::Settings, Failure> {
-        let mut config = self.load(&self.inputs())?;
-        "warn".clone_into(&mut config.log.filter);
-        telemetry::start(&config.log);
+        let config = self.load(&self.inputs())?;
+        telemetry::start_in_command(&config.log);
         Ok(config.store)
     }
 

@@ -50,7 +50,7 @@ async fn no_line_of_the_log_holds_a_secret_or_anything_personal() {
     for status in [500, 401] {
         crm.next("POST", api::Fault::json(status, quoted.clone()));
     }
-    let service = Service::start(&[
+    let mut service = Service::start(&[
         ("RUST_LOG", "trace"),
         ("GOOGLE_SHEETS_ID", &sheet),
         ("GOOGLE_CREDENTIALS_JSON", &key),
@@ -124,6 +124,7 @@ async fn no_line_of_the_log_holds_a_secret_or_anything_personal() {
     }
     service.get("/nowhere/canary.person@example.org").await;
 
+    assert_eq!(service.terminate().await, 0);
     let log = service.log();
     assert!(log.contains("\"delivered\"") && log.contains(id), "the log does say what happened");
     let account = serde_json::from_str::<serde_json::Value>(&key).unwrap();

@@ -529,7 +529,7 @@ async fn no_line_of_the_log_and_no_detail_holds_the_key_or_anything_personal() {
             }));
         }
         api.script().next(Fault::Drop);
-        let service = notifying(&api, vendor, &[("RUST_LOG", "trace")]).await;
+        let mut service = notifying(&api, vendor, &[("RUST_LOG", "trace")]).await;
         let mut lead = ada();
         lead["form_data"] = json!({ "message": "canary-message" });
         let mut ids = Vec::new();
@@ -540,6 +540,7 @@ async fn no_line_of_the_log_and_no_detail_holds_the_key_or_anything_personal() {
             let shown = attempts(&service, id, 1).await.to_string();
             assert!(!shown.contains(vendor.key()), "{shown}");
         }
+        assert_eq!(service.terminate().await, 0);
         let log = service.log();
         assert!(log.contains("attempt failed") || log.contains("dead letter"), "it does say what happened");
         for canary in [vendor.key(), "ada@example.com", "canary-message", "Lovelace", "sales@example.com"] {

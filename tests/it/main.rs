@@ -16,6 +16,7 @@ mod destination_mail_api;
 mod destination_webhook;
 mod fallback;
 mod google_sheets;
+mod log;
 mod machine;
 mod moving;
 mod operators;

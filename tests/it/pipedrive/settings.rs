@@ -45,7 +45,7 @@ async fn the_token_and_what_a_visitor_typed_are_in_no_url_log_or_error() {
     ] {
         vendor.next(on, fault);
     }
-    let service = {
+    let mut service = {
         let (base, retry) = (vendor.url(), ["1ms"; 9].join(", "));
         Service::start(&[
             ("RUST_LOG", "trace"),
@@ -66,6 +66,7 @@ async fn the_token_and_what_a_visitor_typed_are_in_no_url_log_or_error() {
         assert!(!format!("{} {:?} {}", call.path, call.query, call.body).contains(TOKEN));
         assert!(!call.headers.contains_key("authorization"));
     }
+    assert_eq!(service.terminate().await, 0);
     let log = service.log();
     for secret in [TOKEN, "ada@example.com", "ada%40example", "Lovelace", "7946 0018"] {
         let line = log.lines().find(|line| line.contains(secret));

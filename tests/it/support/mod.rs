@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
+use tokio::sync::{Mutex as Gate, OwnedMutexGuard, watch};
 
 /// Nothing here takes longer than this, unless something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,6 +36,7 @@ pub(crate) struct Service {
     pub(crate) folder: Arc<tempfile::TempDir>,
     log: Arc<Mutex<Vec<String>>>,
     lines: watch::Receiver<usize>,
+    reading: Arc<Gate<()>>,
     client: reqwest::Client,
     variables: BTreeMap<String, String>,
     /// Files that the configuration names; kept as long as the service.
@@ -61,9 +62,12 @@ impl Service {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (log, counted) = (Arc::new(Mutex::new(Vec::new())), watch::Sender::new(0));
         let (seen, lines_seen) = (Arc::clone(&log), counted.subscribe());
+        let reading = Arc::new(Gate::new(()));
+        let may_read = Arc::clone(&reading);
         #[expect(clippy::disallowed_methods, reason = "a test ends with its tasks")]
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
+                let _turn = may_read.lock().await;
                 seen.lock().unwrap().push(line);
                 counted.send_modify(|count| *count += 1);
             }
@@ -74,6 +78,7 @@ impl Service {
             folder,
             log,
             lines: lines_seen,
+            reading,
             client: client(),
             variables,
             beside: None,
@@ -108,9 +113,14 @@ impl Service {
             .unwrap_or_else(|_| panic!("never logged {message}:\n{}", self.log()))
     }
 
-    /// Everything that was logged.
+    /// Everything that was logged so far; after [`Service::terminate`] every line.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
+    }
+
+    /// While what this gives is kept, nobody reads the log: the pipe fills.
+    pub(crate) async fn leave_unread(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.reading).lock_owned().await
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -211,10 +221,12 @@ impl Service {
         Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
     }
 
-    /// SIGTERM, and the end.
+    /// SIGTERM, and the end of it and of its log.
     pub(crate) async fn terminate(&mut self) -> i32 {
         self.ask_to_end().await;
-        self.end().await
+        let code = self.end().await;
+        soon(async { while self.lines.changed().await.is_ok() {} }).await;
+        code
     }
 
     /// Waits for the end.
