@@ -30,8 +30,8 @@ const ADDRESS_KEY: usize = 32;
 /// Why the service could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The store.
-    #[error("the store cannot be opened")]
+    /// The store, in its own words.
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// The port.
     #[error("cannot listen on {0}; is another service there? Set BIND to a free address")]

@@ -46,6 +46,10 @@
 //!   (PostgreSQL calls this `commit_delay` and `commit_siblings`): fewer never wait, so a quiet service answers at once.
 //! - Confirmations are kept from the addresses that our own mails come from and go to, not from their domains: a sender
 //!   at a public mail provider would otherwise confirm to nobody there.
+//! - A process that cannot open its store when it starts ends with exit code 1 and leaves the next try to its supervisor. It
+//!   could not take leads for the sheet alone: the key of address hashes, the marks of what is parked and the schema itself are in
+//!   the store; and one that waits by itself would look alive under a URL that is wrong. In compose and Kubernetes that
+//!   is what restarts are for. While the store of a running process is away, the sheet takes its leads.
 //! - A service's log lines are written by a thread of ours ([`telemetry`]): standard error may be a pipe that nobody reads,
 //!   and whoever writes to it then waits for ever. `tracing-appender` would do half of it: its bound is a number of lines,
 //!   for all of which it takes memory at once, the log never says what it dropped, and at the end it gives a full queue a

@@ -58,6 +58,47 @@ async fn leads_survive_a_restart_of_the_service_and_of_the_database() {
     assert!(!service.folder.path().join("data").exists(), "no SQLite file was made beside it");
 }
 
+/// How a service ends that is started for this database, and what it says.
+async fn a_start(database: &str) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [("DATABASE_URL", database), ("BIND", "127.0.0.1:0")];
+    let ended = soon(binary(folder.path(), &variables).output()).await.unwrap();
+    (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+}
+
+#[tokio::test]
+async fn a_start_without_its_database_says_what_to_do_and_ends_so_that_it_is_started_again() {
+    if !is_here() {
+        return;
+    }
+    let mut server = Server::start();
+    let database = server.database().await;
+    let variables = [("DATABASE_URL", database.as_str())];
+    let mut service = Service::start(&variables).await;
+    let id = service.accepted(&ada()).await;
+    assert_eq!(service.terminate().await, 0);
+    server.tell("stop");
+    let (code, said) = a_start(&database).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.starts_with("error: the store cannot be opened: the database test_"), "{said}");
+    assert!(said.contains("see that it runs and can be reached from here"), "{said}");
+    assert_eq!((said.lines().count(), said.matches("cannot be opened").count()), (1, 1), "once: {said}");
+    server.tell("start");
+    let service = service.again().await;
+    assert!(service.cli(&["leads", "list", "--json"]).await.1.contains(&id));
+}
+
+#[tokio::test]
+async fn a_start_ends_soon_where_the_database_takes_the_connection_and_never_answers() {
+    // The system itself takes connections to whoever listens.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let (code, said) = a_start(&format!("postgres://lead:hunter2@127.0.0.1:{port}/leads")).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the database leads at 127.0.0.1 cannot be used"), "{said}");
+    assert!(said.contains("no answer in 10 s") && !said.contains("hunter2"), "{said}");
+}
+
 #[tokio::test]
 async fn a_start_waits_for_another_process_that_migrates_for_longer_than_for_a_table() {
     if !is_here() {

@@ -4,7 +4,7 @@
 use tokio_postgres::types::Type;
 
 use super::get;
-use super::pool::{Pool, Purpose};
+use super::pool::{Pool, Purpose, SHORT, within};
 use crate::store::StoreError;
 
 /// Every migration, oldest first.
@@ -32,7 +32,8 @@ pub(super) async fn is_there(pool: &Pool) -> Result<bool, StoreError> {
 }
 
 pub(super) async fn migrate(pool: &Pool) -> Result<(), StoreError> {
-    let change = pool.begin(Purpose::Migrate).await?;
+    // A server that takes the connection and says nothing is no migration to be waited for.
+    let change = within(SHORT, pool.begin(Purpose::Migrate)).await?;
     change.query("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
     // Another migration may take its time; whoever works in the tables holds none of them for long.
     change.script("SET LOCAL lock_timeout = '30s'").await?;
