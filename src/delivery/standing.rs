@@ -52,7 +52,8 @@ pub fn rest_after(probes: u32, first: Duration) -> Duration {
     first * 1_u32.checked_shl(probes).unwrap_or(u32::MAX).min(SLOWEST_PROBE)
 }
 
-/// A right that one at a time has, such as a process to write a spreadsheet, until it ends.
+/// A right that one at a time has, such as a process to write a spreadsheet, until it ends. A place among an address's
+/// mails of a day is kept in the same way: a right that a delivery has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// The right.

@@ -37,7 +37,7 @@ pub trait Commons: Debug + Send + Sync + 'static {
 
     /// Takes one of the `places` that `name` has for `length`, or lengthens the one that `who` has; `None`: nobody
     /// can be asked.
-    async fn take_place(&self, name: &str, places: u32, who: &str, length: Duration) -> Option<bool>;
+    async fn take_place(&self, name: &str, places: u32, who: Guest<'_>, length: Duration) -> Option<bool>;
 
     /// `who` gives back what place it has.
     async fn leave_place(&self, name: &str, places: u32, who: &str);
@@ -50,6 +50,15 @@ pub trait Commons: Debug + Send + Sync + 'static {
 
     /// Nobody delivers to the destination for so long.
     fn hold(&self, destination: &DestinationName, wait: Duration);
+}
+
+/// Who takes a place.
+#[derive(Clone, Copy, Debug)]
+pub struct Guest<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Whether it has asked before, and so may have a place already. It keeps one, wherever that is.
+    pub comes_again: bool,
 }
 
 /// When a turn ends.
@@ -167,7 +176,7 @@ impl Commons for Alone {
 
     fn keep_turn(&self, _: &str, _: i64, _: Duration, _: Ends, _: CancellationToken) {}
 
-    async fn take_place(&self, _: &str, _: u32, _: &str, _: Duration) -> Option<bool> {
+    async fn take_place(&self, _: &str, _: u32, _: Guest<'_>, _: Duration) -> Option<bool> {
         Some(true)
     }
 

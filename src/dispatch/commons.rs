@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::delivery::standing::{Pace, Signal, Turn};
-use crate::destination::commons::Ends;
+use crate::destination::commons::{Ends, Guest};
 use crate::destination::{Booked, Commons};
 use crate::id::{DestinationName, ProcessId};
 use crate::report::Chain;
@@ -65,12 +65,20 @@ impl Shared {
         Turn { name: name.to_owned(), holder: self.process.to_string(), number }
     }
 
+    /// Each place is kept as a turn that its guest has.
     fn places(name: &str, places: u32, who: &str) -> impl Iterator<Item = Turn> {
         (0..places).map(move |place| Turn {
             name: format!("{name} {place}"),
             holder: who.to_owned(),
             number: 0,
         })
+    }
+
+    async fn leave(&self, places: impl Iterator<Item = Turn>) {
+        for place in places {
+            // One that cannot be given back ends by itself.
+            self.ask(self.store.end_turn(&place)).await;
+        }
     }
 
     /// Does something soon; whether it succeeds changes only how long others wait.
@@ -107,20 +115,23 @@ impl Commons for Shared {
         });
     }
 
-    async fn take_place(&self, name: &str, places: u32, who: &str, length: Duration) -> Option<bool> {
-        for place in Self::places(name, places, who) {
-            if self.ask(self.store.take_turn(&place, length)).await? {
-                return Some(true);
+    async fn take_place(&self, name: &str, places: u32, who: Guest<'_>, length: Duration) -> Option<bool> {
+        let mut places = Self::places(name, places, who.name);
+        while let Some(place) = places.next() {
+            if !self.ask(self.store.take_turn(&place, length)).await? {
+                continue;
             }
+            if who.comes_again {
+                // This one may have been somebody else's before, and a later one its own.
+                self.leave(places).await;
+            }
+            return Some(true);
         }
         Some(false)
     }
 
     async fn leave_place(&self, name: &str, places: u32, who: &str) {
-        for place in Self::places(name, places, who) {
-            // One that cannot be given back ends by itself.
-            self.ask(self.store.end_turn(&place)).await;
-        }
+        self.leave(Self::places(name, places, who)).await;
     }
 
     async fn pace(&self, name: &str, pace: Pace, patience: Duration) -> Option<Booked> {

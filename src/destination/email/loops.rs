@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lettre::Address;
 
-use crate::destination::commons::Ours;
+use crate::destination::commons::{Guest, Ours};
 use crate::id::DeliveryId;
 use crate::lead::Email;
 
@@ -42,12 +42,13 @@ impl Share {
     }
 
     /// Whether this delivery's mail may go. `None`: nobody can be asked.
-    pub(super) async fn admits(&self, address: &Email, delivery: &DeliveryId) -> Option<bool> {
+    pub(super) async fn admits(&self, address: &Email, delivery: &DeliveryId, attempt: u32) -> Option<bool> {
         let Self { ours, per_day } = self;
         if *per_day == 0 {
             return Some(true);
         }
-        ours.commons.take_place(&self.name(address), *per_day, &delivery.to_string(), DAY).await
+        let guest = Guest { name: &delivery.to_string(), comes_again: attempt > 1 };
+        ours.commons.take_place(&self.name(address), *per_day, guest, DAY).await
     }
 
     /// It did not go after all: another may.

@@ -63,7 +63,7 @@ impl Email {
             let why = "The address is one that our own mails come from or go to: no confirmation is sent to ourselves.";
             return Err(DeliveryError::needless("our_own_address", why));
         }
-        match self.share.admits(&parcel.lead.submitted.email, parcel.delivery).await {
+        match self.share.admits(&parcel.lead.submitted.email, parcel.delivery, parcel.attempt).await {
             Some(true) => Ok(()),
             Some(false) => {
                 let why = "This address had its confirmations for a day (`per_day`), so that a form cannot be used to fill a mailbox.";

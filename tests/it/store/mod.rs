@@ -24,7 +24,7 @@ use share::{
     a_parked_destination_gives_one_probe_at_a_time_and_ever_more_rarely,
     a_parked_destination_is_probed_by_what_a_clock_that_lied_put_too_far_away,
     a_pause_holds_every_claim_until_it_is_over, a_turn_is_had_by_one_process_until_it_ends,
-    calls_are_paced_together_and_a_rest_is_kept,
+    calls_are_paced_together_and_a_rest_is_kept, who_asks_for_a_place_again_has_one_and_not_two,
 };
 
 use together::{
@@ -166,6 +166,7 @@ of_every_engine! {
     a_destination_is_turned_by_one_signal_and_every_process_learns_of_it
     a_pause_holds_every_claim_until_it_is_over
     a_turn_is_had_by_one_process_until_it_ends
+    who_asks_for_a_place_again_has_one_and_not_two
     calls_are_paced_together_and_a_rest_is_kept
 }
 

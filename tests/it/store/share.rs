@@ -3,8 +3,13 @@
 use lead_intake::delivery::DeliveryError;
 use lead_intake::delivery::retry::RetryPolicy;
 use lead_intake::delivery::standing::{LONGEST_PACE, Pace, Signal, Standing, TURN_SLACK, Turn, Turned};
-use lead_intake::id::DestinationName;
+use lead_intake::destination::Commons;
+use lead_intake::destination::commons::Guest;
+use lead_intake::dispatch::commons::Shared;
+use lead_intake::id::{DestinationName, ProcessId};
 use lead_intake::store::Settled;
+
+use tokio_util::task::TaskTracker;
 
 use super::*;
 
@@ -139,6 +144,27 @@ pub(super) async fn a_turn_is_had_by_one_process_until_it_ends(engine: Engine) {
     assert!(!take("b", 1).await, "for who had it, too");
     let lied = REST + TURN_SLACK + SECOND;
     assert!(engine.store.take_turn(&turn("a", 3), lied).await.unwrap() && take("b", 1).await);
+}
+
+pub(super) async fn who_asks_for_a_place_again_has_one_and_not_two(engine: Engine) {
+    let shared = Shared::new(Arc::clone(&engine.store), ProcessId::fresh(), TaskTracker::new());
+    let take = async |name: &str, comes_again| {
+        shared.take_place("ada", 3, Guest { name, comes_again }, REST).await.unwrap()
+    };
+    assert!(take("a", false).await && take("b", false).await && take("c", false).await);
+    assert!(!take("d", false).await, "there are three");
+    shared.leave_place("ada", 3, "a").await;
+    assert!(take("b", true).await, "the first place is free now, and so it moves");
+    assert!(take("d", false).await, "into the one that it has left");
+    assert!(
+        !take("e", false).await && take("c", true).await && take("d", true).await && take("b", true).await
+    );
+    // The day of the first ends before that of the last.
+    engine.clock.advance(REST - SECOND);
+    assert!(take("d", true).await);
+    engine.clock.advance(SECOND);
+    assert!(take("d", true).await && take("e", false).await && take("f", false).await);
+    assert!(!take("g", false).await);
 }
 
 pub(super) async fn calls_are_paced_together_and_a_rest_is_kept(engine: Engine) {
