@@ -21,7 +21,7 @@ fn a_service_that_nobody_configured_is_as_promised() {
     assert_eq!(times, [10, 30, 0, 25].map(Duration::from_secs));
     assert_eq!((intake.deadline.as_secs(), intake.fallback_leads), (5, 1_000));
     assert_eq!((store.url.expose(), store.timeout.as_secs()), ("sqlite://data/lead-intake.db", 2));
-    assert_eq!(format!("{} {:?}", log.filter, log.format), "info Auto");
+    assert_eq!(format!("{} {:?} {}", log.filter, log.format, log.buffer), "info Auto 8388608");
 }
 
 #[test]
