@@ -1,7 +1,7 @@
 //! The log: JSON lines, or text on a terminal, to standard error. Other crates are heard from `info` up
 //! only, whatever the filter says: at `debug` some of them print tokens.
 //!
-//! A service hands its lines to a thread of its own ([`queue`]), for standard error may be a pipe that nobody reads. A
+//! A service hands its lines to a thread of its own (`queue`), for standard error may be a pipe that nobody reads. A
 //! command writes them itself, in their order with what it prints.
 
 mod queue;
