@@ -17,6 +17,10 @@ const TARGET: &str = module_path!();
 /// So much is written at once, in bytes; and so much at least must be written before there is room again.
 const PIECE: usize = 16 * 1024;
 
+/// So long lines gather after others were written: waking the thread costs more than most lines do, and whoever
+/// reads the log notices nothing.
+const MOMENT: Duration = Duration::from_millis(2);
+
 /// The queue.
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -36,6 +40,8 @@ struct Waiting {
     bytes: usize,
     /// How many lines are missing since the last one that said so.
     dropped: u64,
+    /// Nothing is there, and the writer wants to be told when something is.
+    is_awaited: bool,
 }
 
 impl Queue {
@@ -52,7 +58,7 @@ impl Queue {
             return;
         }
         waiting.bytes += line.len();
-        let was_empty = waiting.pieces.is_empty();
+        let is_awaited = std::mem::take(&mut waiting.is_awaited);
         match waiting.pieces.back_mut() {
             Some(last) if last.len() + line.len() <= PIECE => last.extend_from_slice(line),
             _ => {
@@ -62,8 +68,7 @@ impl Queue {
             }
         }
         drop(waiting);
-        // Whoever writes does not wait while there is something.
-        if was_empty {
+        if is_awaited {
             self.filled.notify_one();
         }
     }
@@ -92,6 +97,11 @@ impl Queue {
             if waiting.bytes == 0 {
                 self.emptied.notify_all();
             }
+            let are_few = waiting.bytes < PIECE;
+            drop(waiting);
+            if are_few {
+                std::thread::sleep(MOMENT);
+            }
         }
     }
 
@@ -106,7 +116,10 @@ impl Queue {
         loop {
             match waiting.pieces.pop_front() {
                 Some(piece) => return piece,
-                None => waiting = self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+                None => {
+                    waiting.is_awaited = true;
+                    waiting = self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                }
             }
         }
     }
