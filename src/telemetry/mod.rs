@@ -14,11 +14,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use tracing::error;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{Directive, filter_fn};
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, fmt};
+use tracing_subscriber::{Layer, fmt};
 
 use crate::units::{self, SettingProblem};
 use queue::Queue;
@@ -60,14 +60,16 @@ pub enum Format {
 impl Settings {
     /// Values that fit their types and yet cannot be used.
     pub fn problems(&self) -> Vec<SettingProblem> {
-        let parsed = EnvFilter::builder().parse(&self.filter);
-        let problem = parsed.err().map(|error| {
-            SettingProblem::new(
-                "filter",
-                format!("this is no filter: {error}"),
-                "write \"info\" or \"lead_intake=debug\"",
-            )
-        });
+        let why = match self.filter.parse::<Targets>() {
+            Err(error) => Some(format!("this is no filter: {error}")),
+            // Taken for a part of a target's name otherwise, and no line would have such a target.
+            Ok(_) if self.filter.contains('[') => {
+                Some("this is no filter: spans are not told apart".to_owned())
+            }
+            Ok(_) => None,
+        };
+        let problem =
+            why.map(|why| SettingProblem::new("filter", why, "write \"info\" or \"lead_intake=debug\""));
         let too_small = (self.buffer < SMALLEST_BUFFER).then(|| {
             SettingProblem::new("buffer", "hardly a line fits into this", "write \"8MiB\", or 4KiB at least")
         });
@@ -96,11 +98,9 @@ pub fn start_in_command(settings: &Settings) {
 }
 
 fn subscribe(settings: &Settings, writer: BoxMakeWriter) {
-    let mut filter = EnvFilter::builder().parse_lossy(&settings.filter);
     // However little somebody wants to read, that lines are missing and that we panicked is among it.
-    if let Ok(always) = concat!(module_path!(), "=warn").parse::<Directive>() {
-        filter = filter.add_directive(always);
-    }
+    let filter =
+        settings.filter.parse::<Targets>().unwrap_or_default().with_target(module_path!(), LevelFilter::WARN);
     let ours =
         filter_fn(|event| event.target().starts_with("lead_intake") || *event.level() <= LevelFilter::INFO);
     let on_terminal = std::io::stderr().is_terminal();

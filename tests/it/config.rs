@@ -87,6 +87,7 @@ fn a_file_s_line_and_the_variable_are_named_and_all_problems_come_at_once() {
 fn a_value_that_fits_its_type_and_cannot_be_used_is_told_with_what_to_do() {
     for (variable, value, said, hint) in [
         ("RUST_LOG", "lead_intake=loud", "is no filter", "Write \"info\""),
+        ("RUST_LOG", "[submit]=debug", "spans", "Write \"info\""),
         ("LEAD_INTAKE__LOG__BUFFER", "1KiB", "Hardly a line fits", "8MiB"),
         ("DATABASE_URL", "mysql://x/y", "no engine that lead-intake knows", "sqlite://"),
         ("DATABASE_URL", "sqlite://", "names no file", "sqlite://"),
