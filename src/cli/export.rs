@@ -49,7 +49,8 @@ pub(super) fn write(mut records: Vec<LeadRecord>, json: bool) -> Result<(), Fail
     let column = |name: &String| {
         if COLUMNS.contains(&name.as_str()) { format!("form_data.{name}") } else { name.clone() }
     };
-    table.write_record(own.iter().map(|name| (*name).to_owned()).chain(fields.iter().map(column)))?;
+    let head = own.iter().map(|name| (*name).to_owned()).chain(fields.iter().map(column));
+    table.write_record(head.map(harmless))?;
     for record in &records {
         let cells = cells(record);
         let field = |name: &String| record.lead.submitted.form_data.get(name).map(text).unwrap_or_default();
@@ -61,13 +62,13 @@ pub(super) fn write(mut records: Vec<LeadRecord>, json: bool) -> Result<(), Fail
     Ok(())
 }
 
-/// A lead's own cells, by column.
+/// A lead's own cells, by column. A source may have keys of any name, and so comes first: what we know of the lead wins.
 fn cells(record: &LeadRecord) -> BTreeMap<String, String> {
     let lead = serde_json::to_value(record.lead.as_ref()).unwrap_or_default();
     let top = lead.as_object().into_iter().flatten();
     let source = lead["source"].as_object().into_iter().flatten();
     let mut cells: BTreeMap<_, _> =
-        top.chain(source).map(|(name, value)| (name.clone(), text(value))).collect();
+        source.chain(top).map(|(name, value)| (name.clone(), text(value))).collect();
     let states = record.deliveries.iter().map(|it| format!("{} {}", it.id.destination, it.state));
     cells.insert("deliveries".to_owned(), states.collect::<Vec<_>>().join(", "));
     cells

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
-use super::{Common, Failure, print_json};
+use super::{Common, Failure, SERVED, is_there, print_json};
 use crate::clock::Clock;
 use crate::config::Configured;
 use crate::delivery::plan::{Route, Verdict, verdict};
@@ -30,6 +30,8 @@ struct Known {
 pub(super) async fn run(common: &Common) -> Result<(), Failure> {
     let config = common.load(&common.inputs())?;
     telemetry::start_in_command(&config.log);
+    // In a new store the leads would be where no service looks, and their marks gone.
+    is_there(&config.store, SERVED).await?;
     let store = store::connect::open(&config.store, Clock::system()).await?;
     let tracker = TaskTracker::new();
     let commons = Shared::new(Arc::clone(&store), ProcessId::fresh(), tracker.clone());

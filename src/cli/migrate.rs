@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use clap::Args;
 
-use super::{Common, Failure, is_there, moving};
+use super::{Common, Failure, SERVED, is_there, moving};
 use crate::clock::Clock;
 use crate::secret::Secret;
 use crate::store::connect;
@@ -32,8 +32,7 @@ impl Migrate {
         let settings = common.store_settings()?;
         // A database was made by a person, so its name is no typing error; a file is.
         if !settings.is_server() {
-            is_there(&settings, "does store.url (DATABASE_URL) name the one that `lead-intake serve` uses?")
-                .await?;
+            is_there(&settings, SERVED).await?;
         }
         // Opening the store is what migrates it.
         connect::open_to_look(&settings, Clock::system()).await?.close().await;

@@ -164,16 +164,14 @@ impl Common {
     /// The store, for the commands that look into it.
     async fn store(&self) -> Result<Arc<dyn Store>, Failure> {
         let settings = self.store_settings()?;
-        is_there(&settings, "does store.url (DATABASE_URL) name the one that `lead-intake serve` uses?")
-            .await?;
+        is_there(&settings, SERVED).await?;
         Ok(store::connect::open_to_look(&settings, Clock::system()).await?)
     }
 
     /// The store, for the commands that change what is in it.
     async fn store_to_change(&self) -> Result<Arc<dyn Store>, Failure> {
         let settings = self.store_settings()?;
-        is_there(&settings, "does store.url (DATABASE_URL) name the one that `lead-intake serve` uses?")
-            .await?;
+        is_there(&settings, SERVED).await?;
         Ok(store::connect::open(&settings, Clock::system()).await?)
     }
 }
@@ -183,6 +181,9 @@ fn moment(text: &str) -> Result<Timestamp, &'static str> {
     text.parse()
         .map_err(|_| "write it with its offset, such as 2026-11-24T09:30:00Z or 2026-11-24T10:30:00+01:00")
 }
+
+/// What to see to where there is no store.
+const SERVED: &str = "does store.url (DATABASE_URL) name the one that `lead-intake serve` uses?";
 
 /// A command makes no store by mistake.
 async fn is_there(settings: &store::Settings, hint: &str) -> Result<(), Failure> {

@@ -13,7 +13,8 @@
   var WAITS = [1000, 2000, 5000, 10000, 20000, 30000];
 
   function source() {
-    var source = { url: location.href };
+    /* A frame that was made by a script (about:srcdoc) has its parent's base. */
+    var source = { url: /^https?:/.test(location.href) ? location.href : document.baseURI };
     if (document.referrer) source.referrer = document.referrer;
     new URLSearchParams(location.search).forEach(function (value, name) {
       if (/^(utm_\w+|gclid|fbclid|msclkid)$/.test(name) && value) source[name] = value;

@@ -117,11 +117,17 @@ async fn read(request: Request, headers: &HeaderMap) -> Result<Submission, Refus
 async fn pairs(mut form: Multipart) -> Result<Submission, Refusal> {
     let mut pairs = Vec::new();
     while let Some(field) = form.next_field().await.map_err(|error| unread(error.status()))? {
-        if field.file_name().is_some() {
-            return Err(refusal(StatusCode::BAD_REQUEST, "Files are not taken. Send the fields alone."));
-        }
+        let file = field.file_name().map(str::to_owned);
         let name = field.name().unwrap_or_default().to_owned();
-        pairs.push((name, field.text().await.map_err(|error| unread(error.status()))?));
+        let text = field.text().await.map_err(|error| unread(error.status()))?;
+        match file {
+            None => pairs.push((name, text)),
+            // A file input in which nothing was chosen (HTML, "constructing the entry list", step 5.8).
+            Some(file) if file.is_empty() && text.is_empty() => {}
+            Some(_) => {
+                return Err(refusal(StatusCode::BAD_REQUEST, "Files are not taken. Send the fields alone."));
+            }
+        }
     }
     Ok(Submission::from_pairs(pairs))
 }

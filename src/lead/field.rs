@@ -64,6 +64,8 @@ impl Phone {
     /// # Errors
     /// A sentence for the visitor.
     pub fn parse(typed: &str, region: Option<&str>) -> Result<Self, String> {
+        // Address books put marks around a number, so that it reads from left to right.
+        let typed: String = typed.chars().filter(|it| !is_direction(*it)).collect();
         let typed = typed.trim();
         if typed.chars().count() > 50 || !typed.chars().all(is_visible) {
             return Err("Enter a phone number of at most 50 characters.".to_owned());
@@ -87,7 +89,19 @@ impl Phone {
 
 /// Neither a control nor a character that shows nothing and hides something.
 pub(super) fn is_visible(it: char) -> bool {
-    !it.is_control() && !matches!(it, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{feff}')
+    !it.is_control()
+        && !is_direction(it)
+        && !matches!(it, '\u{200b}'..='\u{200d}' | '\u{2028}' | '\u{2029}' | '\u{feff}')
+}
+
+/// A mark that says in which direction text runs (Unicode Standard Annex 9, section 2).
+pub(super) fn is_direction(it: char) -> bool {
+    matches!(it, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The joiner and the non-joiner, without which Persian, Sinhala or Malayalam names cannot be written (UAX 31, section 2.3).
+pub(super) fn is_joiner(it: char) -> bool {
+    matches!(it, '\u{200c}' | '\u{200d}')
 }
 
 impl fmt::Debug for Email {
@@ -138,5 +152,8 @@ mod tests {
         assert_eq!(Phone::parse("+1 650 253 0000", Some("GB")).unwrap().as_str(), "+16502530000");
         assert!(Phone::parse("12", Some("GB")).is_err());
         assert_eq!(Phone::parse("call 12", None).unwrap().as_str(), "call 12");
+        let copied = "\u{202a}+44 20 7946 0018\u{202c}";
+        assert_eq!(Phone::parse(copied, Some("GB")).unwrap().as_str(), "+442079460018");
+        assert_eq!(Phone::parse(copied, None).unwrap().as_str(), "+44 20 7946 0018");
     }
 }

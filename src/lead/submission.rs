@@ -23,7 +23,7 @@ const SOURCE_FIELDS: [&str; 7] =
     ["url", "referrer", "utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term"];
 
 /// What the server sets itself; a client's word for it is dropped.
-const OURS: [&str; 5] = ["ip_address", "user_agent", "ip_hash", "id", "received_at"];
+const OURS: [&str; 2] = ["ip_address", "user_agent"];
 
 /// What a client sent, as one JSON object, not yet believed.
 #[derive(Clone, PartialEq)]
@@ -41,7 +41,8 @@ pub enum Malformed {
 }
 
 impl Submission {
-    /// From a JSON body. Unknown fields at the top go into `form_data`, so that nothing is lost.
+    /// From a JSON body. Unknown fields at the top go into `form_data`, beside what that has under their names, so that
+    /// nothing is lost.
     ///
     /// # Errors
     /// The body is no JSON object, or nests too deep.
@@ -61,10 +62,16 @@ impl Submission {
             if is_known { &mut known } else { &mut others }.insert(name, value);
         }
         if !others.is_empty() {
-            let data = known.entry("form_data").or_insert_with(|| Value::Object(Map::new()));
+            let data = known.entry("form_data").or_insert(Value::Null);
+            if data.is_null() {
+                *data = Value::Object(Map::new());
+            }
+            // Anything else is refused whole.
             if let Value::Object(data) = data {
                 for (name, value) in others {
-                    data.entry(name).or_insert(value);
+                    if data.get(&name) != Some(&value) {
+                        add(data, name, value);
+                    }
                 }
             }
         }
@@ -73,13 +80,15 @@ impl Submission {
 
     /// From the pairs of a urlencoded or multipart body. `utm_*`, `url` and `referrer` fall into the
     /// source, known names into their fields, every other into `form_data`; a name that comes twice
-    /// is a list; a consent box that is absent was not ticked.
+    /// is a list; a consent box that is absent was not ticked; of what may be absent, empty is absent.
     pub fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
         let (mut fields, mut source, mut data) = (Map::new(), Map::new(), Map::new());
         for (name, value) in pairs {
             let value = match name.as_str() {
                 "consent_given" => Value::Bool(is_ticked(&value)),
-                "phone" | "submitted_at" | "timezone" | "consent_timestamp" if value.trim().is_empty() => {
+                "phone" | "submitted_at" | "timezone" | "consent_timestamp" | "submission_id" | "url"
+                    if value.trim().is_empty() =>
+                {
                     continue;
                 }
                 _ => Value::String(value),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use validator::ValidateUrl;
 
-use super::field::{Email, Phone, is_visible};
+use super::field::{Email, Phone, is_direction, is_joiner, is_visible};
 use super::submission::Submission;
 use super::{NewLead, Source};
 use crate::clock::Timestamp;
@@ -134,13 +134,14 @@ pub fn validate<'r>(
 fn validated_source(fields: &Map<String, Value>, errors: &mut FieldErrors) -> Option<Source> {
     let mut source = Fields { fields, prefix: "source.", errors: FieldErrors::default() };
     let url = source.required("url").and_then(|typed| {
-        let fits = typed.len() <= 2_048 && typed.validate_url() && typed.starts_with("http");
+        let fits = typed.validate_url() && typed.starts_with("http");
         source.check(
             "url",
             fits.then(|| typed.to_owned()).ok_or("Use a full address, such as https://example.com/."),
         )
     });
-    let mut optional = |name| source.short(name);
+    // As long as the body may be: campaigns write long addresses, and no visitor can mend one.
+    let mut optional = |name| source.text(name).map(str::to_owned);
     let known = Source {
         url: url.unwrap_or_default(),
         referrer: optional("referrer"),
@@ -165,8 +166,10 @@ fn validated_source(fields: &Map<String, Value>, errors: &mut FieldErrors) -> Op
 }
 
 fn person(typed: &str) -> Result<String, &'static str> {
-    let name = typed.trim();
-    let fits = (1..=200).contains(&name.chars().count()) && name.chars().all(is_visible);
+    let name = typed.trim_matches(|it: char| it.is_whitespace() || is_direction(it));
+    let fits = (1..=200).contains(&name.chars().count())
+        && name.chars().all(|it| is_visible(it) || is_joiner(it))
+        && !name.chars().all(is_joiner);
     fits.then(|| name.to_owned()).ok_or("Enter a name of 1 to 200 characters.")
 }
 
@@ -206,14 +209,6 @@ impl<'a> Fields<'a> {
             }
             Some(_) => self.text(name),
         }
-    }
-
-    fn short(&mut self, name: &str) -> Option<String> {
-        let text = self.text(name)?;
-        if text.chars().count() > 2_048 {
-            self.wrong(name, "Use at most 2,048 characters.");
-        }
-        Some(text.to_owned())
     }
 
     /// ISO 8601; a time without an offset is the visitor's own.

@@ -481,18 +481,21 @@ async fn leads_are_exported_as_a_table_in_which_nothing_is_a_formula() {
     lead["form_data"] = json!({"message": "two\nlines, \"quoted\"", "email": "-1+1", "size": 11});
     let first = service.accepted(&lead).await;
     lead["name"] = json!("Grace");
-    lead["form_data"] = json!({"wish": "@SUM(A1)"});
+    lead["form_data"] = json!({"wish": "@SUM(A1)", "=1+1": "x"});
+    lead["source"]["id"] = json!("lead_fake");
+    lead["source"]["email"] = json!("evil@example.com");
     let second = service.accepted(&lead).await;
     let (code, text) = service.cli(&["leads", "export"]).await;
     assert_eq!(code, 0, "{text}");
     let mut table = csv::Reader::from_reader(text.as_bytes());
     let header: Vec<_> = table.headers().unwrap().iter().map(str::to_owned).collect();
-    assert_eq!(header[header.len() - 4..], ["message", "form_data.email", "size", "wish"]);
+    assert_eq!(header[header.len() - 5..], ["message", "form_data.email", "size", "wish", "'=1+1"]);
     let rows: Vec<std::collections::HashMap<String, String>> =
         table.deserialize().map(Result::unwrap).collect();
     assert_eq!((&*rows[0]["id"], &*rows[1]["id"]), (&*first, &*second), "oldest first");
     assert_eq!(rows[0]["name"], "'=HYPERLINK(\"https://evil.example\",\"Ada, \")");
     assert_eq!((&*rows[0]["message"], &*rows[0]["form_data.email"]), ("two\nlines, \"quoted\"", "'-1+1"));
+    assert_eq!(rows[1]["email"], ada()["email"].as_str().unwrap(), "not what its source is called");
     assert_eq!((&*rows[1]["wish"], &*rows[1]["phone"]), ("'@SUM(A1)", ada()["phone"].as_str().unwrap()));
     let (_, text) = service.cli(&["leads", "export", "--json", "--form", "contact"]).await;
     let ids: Vec<_> = text

@@ -92,7 +92,11 @@ async fn form_bodies_are_taken_too() {
     let parts = fields.map(|(name, value)| {
         format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
     });
-    let body = format!("{}--b--\r\n", parts.concat());
+    // As browsers send it: a hidden field that a script did not fill, and a file input in which nothing was chosen.
+    let empty = "--b\r\nContent-Disposition: form-data; name=\"url\"\r\n\r\n\r\n\
+         --b\r\nContent-Disposition: form-data; name=\"submission_id\"\r\n\r\n\r\n\
+         --b\r\nContent-Disposition: form-data; name=\"cv\"; filename=\"\"\r\nContent-Type: application/octet-stream\r\n\r\n\r\n";
+    let body = format!("{}{empty}--b--\r\n", parts.concat());
     assert_eq!(send(&door, "multipart/form-data; boundary=b", None, body).await.0, StatusCode::OK);
     let taken = door.0.lock().unwrap();
     for arrival in taken.iter() {
@@ -100,6 +104,31 @@ async fn form_bodies_are_taken_too() {
         assert_eq!(arrival.lead.form_data["size"], "L");
     }
     assert_eq!((taken[0].lead.consent_given, taken[1].lead.consent_given), (true, false));
+}
+
+#[tokio::test]
+async fn no_field_of_a_json_body_is_lost() {
+    let door = Taking::default();
+    let mut body = good();
+    for (name, value) in [("message", json!("outer")), ("id", json!(4711)), ("received_at", json!("morning"))]
+    {
+        body[name] = value;
+    }
+    body["ip_address"] = json!("1.2.3.4");
+    body["source"]["url"] = json!(format!("https://example.com/?gclid={}", "x".repeat(2_000)));
+    for (data, expected) in [
+        (json!(null), json!({"message": "outer", "id": 4711, "received_at": "morning"})),
+        (
+            json!({"message": "inner"}),
+            json!({"message": ["inner", "outer"], "id": 4711, "received_at": "morning"}),
+        ),
+        (json!({"message": "outer"}), json!({"message": "outer", "id": 4711, "received_at": "morning"})),
+    ] {
+        body["form_data"] = data;
+        assert_eq!(send(&door, "application/json", None, body.to_string()).await.0, StatusCode::OK);
+        let taken = door.0.lock().unwrap().pop().unwrap();
+        assert_eq!(json!(taken.lead.form_data), expected);
+    }
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ const CLAIM: &str = "
         UPDATE standings SET probes = least(probes + 1, 30), probe_at = clock.now + $6 * least(1 << least(probes + 1, 30)::int, $7)
         FROM clock
         WHERE destination = $2 AND $3 > 0 AND parked_at IS NOT NULL AND (probe_at <= clock.now OR probe_at > clock.now + $5)
+          AND (held_until IS NULL OR held_until <= clock.now OR held_until > clock.now + $5)
           AND (EXISTS (SELECT 1 FROM deliveries d
                        WHERE d.destination = $2 AND d.state = 'pending' AND d.due_at <= clock.now)
             OR EXISTS (SELECT 1 FROM deliveries d

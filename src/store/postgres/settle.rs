@@ -142,7 +142,8 @@ impl Command for Verdict {
     }
 }
 
-/// A failure counts only while its claim is the newest and the delivery is pending; a success is a fact.
+/// A failure counts only while its claim is the newest one and not settled yet: who settles again, for the answer to the
+/// commit was lost, changes nothing. A success is a fact.
 const SETTLE: &str = "
     WITH clock AS MATERIALIZED (
         SELECT coalesce($1, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) AS now
@@ -166,5 +167,5 @@ const SETTLE: &str = "
     FROM given g, clock
     WHERE d.lead = g.seq AND d.destination = g.destination
       AND CASE WHEN g.state = 'delivered' THEN d.state IN ('pending', 'dead', 'cancelled')
-               ELSE d.state = 'pending' AND d.attempts = g.claim END
+               ELSE d.state = 'pending' AND d.attempts = g.claim AND d.open_since IS NOT NULL END
     RETURNING g.place";

@@ -135,6 +135,9 @@ pub(super) fn settle(db: &Connection, settle: &Settle, now: i64) -> Result<Settl
     Ok(Settled { changed, turned })
 }
 
+/// A claim is the newest one and not settled yet. Who settles again, for the answer to the commit was lost, changes nothing.
+const STILL_OPEN: &str = "state = 'pending' AND attempts = ?3 AND open_since IS NOT NULL";
+
 /// Writes the attempt down and what comes of it; whether the delivery was still this claim's to change.
 fn end_attempt(db: &Connection, lead: i64, settle: &Settle, now: i64) -> Result<bool, StoreError> {
     let Settle { claim, attempt, settlement, .. } = settle;
@@ -167,7 +170,7 @@ fn end_attempt(db: &Connection, lead: i64, settle: &Settle, now: i64) -> Result<
             db,
             &format!(
                 "UPDATE deliveries SET due_at = ?4, open_since = NULL, budget_used = budget_used + ?5
-                 WHERE {THIS} AND state = 'pending' AND attempts = ?3"
+                 WHERE {THIS} AND {STILL_OPEN}"
             ),
             params![lead, destination, claim.attempt, now + millis(*wait), counted],
         )?,
@@ -175,7 +178,7 @@ fn end_attempt(db: &Connection, lead: i64, settle: &Settle, now: i64) -> Result<
             db,
             &format!(
                 "UPDATE deliveries SET state = ?4, due_at = NULL, open_since = NULL
-                 WHERE {THIS} AND state = 'pending' AND attempts = ?3"
+                 WHERE {THIS} AND {STILL_OPEN}"
             ),
             params![
                 lead,

@@ -182,6 +182,12 @@ async fn a_lead_whose_process_died_before_the_store_had_it_is_imported_from_its_
     drop(held);
     let id = body["id"].as_str().unwrap();
     assert_eq!(service.cli(&["leads", "show", id]).await.0, 1, "the store never had it");
+    let (code, text) =
+        service.cli_with(&[("DATABASE_URL", "sqlite://elsewhere.db")], &["leads", "import"]).await;
+    assert!(
+        code == 1 && text.contains("there is no store at"),
+        "it makes none, and so the marks stay: {text}"
+    );
     let (code, text) = service.cli(&["leads", "import"]).await;
     assert_eq!((code, text.as_str()), (0, "1 leads entered the store; 0 were there already.\n"));
     assert_eq!(service.delivery(id, "sheet").await["state"], "delivered");

@@ -145,6 +145,7 @@ of_every_engine! {
     a_repeat_changes_nothing_and_another_body_is_a_conflict
     what_is_claimed_is_claimed_once_until_its_lease_ends_and_then_known_as_lost
     a_failure_is_fenced_and_a_success_is_a_fact
+    a_failure_that_is_settled_again_counts_once_and_undoes_no_replay
     a_retry_waits_its_time_and_a_release_costs_nothing
     a_due_date_that_no_schedule_could_have_set_counts_as_due
     a_dead_letter_is_replayed_with_a_fresh_budget_and_a_cancelled_one_is_not
@@ -261,6 +262,28 @@ async fn a_failure_is_fenced_and_a_success_is_a_fact(engine: Engine) {
     let record = engine.store.lead(lead.id).await.unwrap().unwrap();
     assert_eq!(record.deliveries[0].state, State::Delivered);
     assert_eq!(record.deliveries[0].receipt, Some(Receipt::of("row 7")));
+}
+
+async fn a_failure_that_is_settled_again_counts_once_and_undoes_no_replay(engine: Engine) {
+    let lead = lead();
+    let id = delivery(&lead);
+    engine.store.accept(entry(&lead, Birth::Due)).await.unwrap();
+    let failure = |claim: Claim, settlement| {
+        let attempt = lost(claim.attempt);
+        Settle { claim, attempt, settlement, signal: None }
+    };
+    let retried = failure(engine.claim().await.remove(0), retry(30));
+    assert!(engine.store.settle(retried.again()).await.unwrap().changed);
+    engine.clock.advance(Duration::from_secs(20));
+    assert!(!engine.store.settle(retried).await.unwrap().changed, "the answer to the commit was lost");
+    engine.clock.advance(Duration::from_secs(10));
+    let claim = engine.claim().await.remove(0);
+    assert_eq!((claim.attempt, claim.budget_used), (2, 1));
+    let dead = failure(claim, Settlement::Dead);
+    assert!(engine.store.settle(dead.again()).await.unwrap().changed);
+    assert_eq!(engine.store.replay(&[id]).await.unwrap(), 1);
+    assert!(!engine.store.settle(dead).await.unwrap().changed);
+    assert_eq!(engine.state(&lead).await, State::Pending);
 }
 
 fn lost(number: u32) -> Attempt {

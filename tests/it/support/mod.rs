@@ -164,8 +164,13 @@ impl Service {
 
     /// Runs another command on the same configuration and store.
     pub(crate) async fn cli(&self, arguments: &[&str]) -> (i32, String) {
-        let pairs: Vec<_> =
-            self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.cli_with(&[], arguments).await
+    }
+
+    /// Runs it with some variables changed.
+    pub(crate) async fn cli_with(&self, changed: &[(&str, &str)], arguments: &[&str]) -> (i32, String) {
+        let own = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let pairs: Vec<_> = own.chain(changed.iter().copied()).collect();
         let ended = binary(self.folder.path(), &pairs).args(arguments).output().await.unwrap();
         let text = [ended.stdout, ended.stderr].concat();
         (ended.status.code().unwrap_or(-1), String::from_utf8(text).unwrap())
