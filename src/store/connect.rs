@@ -104,7 +104,7 @@ enum Place {
 /// It cannot be opened, is not ours, or is half of a move.
 pub async fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Store>, StoreError> {
     let store = open_whole(settings, clock).await?;
-    if store.change_mark(&[None, Some(Mark::Whole)], None).await? {
+    if store.change_mark(&[None, Some(Mark::Whole), Some(Mark::Used)], Some(Mark::Used)).await? {
         return Ok(store);
     }
     store.close().await;

@@ -7,7 +7,8 @@
 //! that order, and no engine ever makes a place up that another one uses.
 //!
 //! A store that is a target carries a [`Mark`]. It says that nobody but a move has written to it, which is what
-//! lets a move overwrite anything there, and what a service must not take for a whole store.
+//! lets a move overwrite anything there, and what a service must not take for a whole store. A store that a service has
+//! opened carries one that says so, from before its first lead: no move writes to it any more.
 
 pub mod record;
 pub mod tables;
@@ -18,13 +19,15 @@ use self::record::{Record, Row};
 use self::tables::Table;
 use super::{Store, StoreError};
 
-/// What a target says of itself. Kept in the table `kept`, under [`Mark::NAME`], and never moved.
+/// What a store says of itself. Kept in the table `kept`, under [`Mark::NAME`], and never moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// It is being filled; what it holds has not been found equal to its source.
     Filling,
     /// It was found equal to its source, and nothing but a move has written to it since.
     Whole,
+    /// A service or a command has worked in it, and may at this moment.
+    Used,
 }
 
 impl Mark {
@@ -36,6 +39,7 @@ impl Mark {
         match self {
             Self::Filling => "filling",
             Self::Whole => "whole",
+            Self::Used => "used",
         }
     }
 
@@ -44,7 +48,9 @@ impl Mark {
     /// # Errors
     /// It is none that this release writes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
-        let found = [Self::Filling, Self::Whole].into_iter().find(|mark| mark.as_str().as_bytes() == bytes);
+        let found = [Self::Filling, Self::Whole, Self::Used]
+            .into_iter()
+            .find(|mark| mark.as_str().as_bytes() == bytes);
         found.ok_or_else(|| StoreError::Corrupt("its mark of a move is none that is known".to_owned()))
     }
 }
@@ -52,7 +58,7 @@ impl Mark {
 /// A store that can be read and written whole. Every method is one transaction, as in [`Store`].
 #[async_trait]
 pub trait Archive: Store {
-    /// Its mark, if it is or was a target.
+    /// Its mark; a store that was made and never opened to work in it has none.
     async fn mark(&self) -> Result<Option<Mark>, StoreError>;
 
     /// Puts `to` in the place of its mark, if that is one of `from`. Returns whether it was.

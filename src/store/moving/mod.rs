@@ -9,9 +9,9 @@
 //!   a move that was killed goes on where it stopped, one that is repeated changes nothing, and one that is repeated
 //!   after the source went on brings what has changed.
 //! - **A target that is ahead is never written to.** While only moves have written to it, it carries a
-//!   [`Mark`]; the first service or command that changes it takes that away, and from then on a move compares and
-//!   writes nothing. A store without a mark is filled only while it has no leads. A lead is never removed: a target
-//!   that holds one which the source lacks is refused.
+//!   [`Mark`]; the first service or command that works in it puts another there before it does, and from then on a move
+//!   compares and writes nothing, even where there is no lead yet. A store without a mark is filled only while it has no
+//!   leads. A lead is never removed: a target that holds one which the source lacks is refused.
 //! - **No service runs on half a store**: until source and target were found equal the mark says so, and opening the
 //!   store to work in it fails.
 //! - **The end is a comparison** of every row of both sides (`verify.rs`), whatever was written before.
@@ -87,7 +87,7 @@ pub enum MoveError {
     SourceUnfinished,
     /// The target has data of its own.
     #[error(
-        "the target is in use: no move has filled it, or a service has worked in it since, and it differs from the source ({0}). Nothing was written. Move to an empty store instead"
+        "the target is in use: no move has filled it, or a service or a command has worked in it, and it differs from the source ({0}). Nothing was written. Move to a new store instead, in which none has"
     )]
     TargetInUse(Difference),
     /// The target has a lead that the source lacks.
@@ -111,8 +111,8 @@ pub async fn run(from: &dyn Archive, to: &dyn Archive, tell: Tell<'_>) -> Result
         return Err(MoveError::SourceUnfinished);
     }
     let newest = to.newest().await.map_err(MoveError::To)?;
-    let marked = to.mark().await.map_err(MoveError::To)?.is_some();
-    if newest.is_some() && !marked {
+    let mark = to.mark().await.map_err(MoveError::To)?;
+    if mark == Some(Mark::Used) || (mark.is_none() && newest.is_some()) {
         let comparison = verify::compare(from, to, tell).await?;
         return match comparison.difference {
             Some(difference) => Err(MoveError::TargetInUse(difference)),
@@ -125,7 +125,9 @@ pub async fn run(from: &dyn Archive, to: &dyn Archive, tell: Tell<'_>) -> Result
         return Err(MoveError::TargetAhead(id));
     }
     let any = &[None, Some(Mark::Filling), Some(Mark::Whole)];
-    to.change_mark(any, Some(Mark::Filling)).await.map_err(MoveError::To)?;
+    if !to.change_mark(any, Some(Mark::Filling)).await.map_err(MoveError::To)? {
+        return Err(MoveError::TakenOver);
+    }
     let (written, unchanged) = copy_leads(from, to, tell).await?;
     for table in &OF_THE_STORE {
         copy_table(from, to, table).await?;

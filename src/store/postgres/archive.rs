@@ -11,6 +11,9 @@ use crate::store::archive::record::{Record, Row, Value};
 use crate::store::archive::tables::{OF_A_LEAD, Table};
 use crate::store::archive::{Archive, Mark};
 
+/// The lock under which the mark changes: our own, and not the migrations'.
+const LOCK: i64 = 0x6c65_6164_6d61_726b;
+
 #[async_trait]
 impl Archive for Postgres {
     async fn mark(&self) -> Result<Option<Mark>, StoreError> {
@@ -26,8 +29,11 @@ impl Archive for Postgres {
     async fn change_mark(&self, from: &'static [Option<Mark>], to: Option<Mark>) -> Result<bool, StoreError> {
         within(LONG, async {
             let change = self.pool.begin(Purpose::Write).await?;
-            let fits = from.contains(&mark(&change, "FOR UPDATE").await?);
-            if fits {
+            // A row that is not there cannot be locked, and processes that start together all come here.
+            change.query("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
+            let found = mark(&change, "FOR UPDATE").await?;
+            let fits = from.contains(&found);
+            if fits && found != to {
                 change.execute("DELETE FROM kept WHERE name = $1", &[(&Mark::NAME, Type::TEXT)]).await?;
                 if let Some(mark) = to {
                     let values: [Given<'_>; 2] =

@@ -103,8 +103,12 @@ fn mark(db: &Connection) -> Result<Option<Mark>, StoreError> {
 }
 
 fn change_mark(db: &Connection, from: &[Option<Mark>], to: Option<Mark>) -> Result<bool, StoreError> {
-    if !from.contains(&mark(db)?) {
+    let found = mark(db)?;
+    if !from.contains(&found) {
         return Ok(false);
+    }
+    if found == to {
+        return Ok(true);
     }
     match to {
         Some(mark) => change(

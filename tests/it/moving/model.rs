@@ -140,8 +140,13 @@ async fn nothing_is_written_to_a_store_that_no_move_is_filling() {
     }
     let memory = OF_THE_STORE.iter().find(|table| table.name == "memory").unwrap();
     for to in targets {
-        for (mark, takes) in [(None, false), (Some(Mark::Whole), false), (Some(Mark::Filling), true)] {
-            assert!(to.change_mark(&[None, Some(Mark::Whole)], mark).await.unwrap());
+        for (mark, takes) in [
+            (None, false),
+            (Some(Mark::Whole), false),
+            (Some(Mark::Used), false),
+            (Some(Mark::Filling), true),
+        ] {
+            assert!(to.change_mark(&[None, Some(Mark::Whole), Some(Mark::Used)], mark).await.unwrap());
             assert!(!to.change_mark(&[], None).await.unwrap());
             assert_eq!(to.mark().await.unwrap(), mark);
             let rows = from.rows(memory, None, 9).await.unwrap();

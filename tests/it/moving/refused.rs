@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::filled::{accept, dump, lead, many, open, sqlite};
 use super::{migrate, moved, said};
-use crate::support::postgres::{Server, is_here};
-use crate::support::{Service, binary};
+use crate::support::postgres::{Server, is_here, shared};
+use crate::support::{Service, ada, binary};
 
 #[tokio::test]
 async fn two_places_that_are_no_two_stores_are_refused_and_no_password_is_said() {
@@ -82,6 +82,30 @@ async fn a_store_with_leads_of_its_own_is_no_target() {
         assert_eq!(code, 1);
         assert!(beside.contains("which the source lacks"), "{beside}");
         assert_eq!(dump(&three), before);
+    }
+}
+
+/// Its first lead may come at any moment, and would be written over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_in_which_a_service_runs_is_no_target_even_without_a_lead() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("leads.db");
+    many(&file, 3).await;
+    let mut targets = vec![sqlite(&folder.path().join("other.db"))];
+    if is_here() {
+        targets.push(shared().database().await);
+    }
+    for target in targets {
+        // Several at once: each says that it works here.
+        let variables = [("DATABASE_URL", target.as_str())];
+        let start = || Service::start(&variables);
+        let (service, _second, _third) = tokio::join!(start(), start(), start());
+        let (code, _, beside) = migrate(folder.path(), &["--from", &sqlite(&file), "--to", &target]).await;
+        assert!(code == 1 && beside.contains("the target is in use"), "{beside}");
+        let id = service.accepted(&ada()).await;
+        let (code, _, beside) = migrate(folder.path(), &["--from", &sqlite(&file), "--to", &target]).await;
+        assert!(code == 1 && beside.contains("the target is in use"), "{beside}");
+        assert_eq!(service.lead(&id).await["lead"]["email"], ada()["email"]);
     }
 }
 
