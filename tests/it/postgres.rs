@@ -100,6 +100,35 @@ async fn a_start_ends_soon_where_the_database_takes_the_connection_and_never_ans
 }
 
 #[tokio::test]
+async fn a_host_that_takes_the_connection_and_never_answers_is_passed_over() {
+    if !is_here() {
+        return;
+    }
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("port={},", silent.local_addr().unwrap().port());
+    let database = shared().database().await.replace("host=", "host=127.0.0.1&host=").replace("port=", &port);
+    let service = Service::start(&[("DATABASE_URL", database.as_str())]).await;
+    let id = service.accepted(&ada()).await;
+    assert_eq!(service.lead(&id).await["lead"]["email"], ada()["email"]);
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_hold_every_name_is_refused() {
+    if !is_here() {
+        return;
+    }
+    let database = shared().database().await;
+    let name = database.split(['/', '?']).nth(3).unwrap();
+    let latin = format!("{name}_latin");
+    let make =
+        format!("CREATE DATABASE {latin} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+    shared().connect("postgres").await.batch_execute(&make).await.unwrap();
+    let (code, said) = a_start(&database.replace(name, &latin)).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("encoded in LATIN1") && said.contains("ENCODING 'UTF8'"), "{said}");
+}
+
+#[tokio::test]
 async fn a_start_waits_for_another_process_that_migrates_for_longer_than_for_a_table() {
     if !is_here() {
         return;

@@ -133,7 +133,7 @@ impl Postgres {
     /// The database cannot be reached or used, is not ours, or a newer release wrote it.
     pub async fn open(address: &Address, clock: Clock) -> Result<Self, StoreError> {
         let tasks = TaskTracker::new();
-        let pool = Arc::new(Pool::new(address.config(), address.tls()?, tasks.clone()));
+        let pool = Arc::new(Pool::new(address.ways(), address.tls()?, tasks.clone()));
         within(MIGRATING, schema::migrate(&pool)).await.map_err(|error| not_opened(address, error))?;
         let accepts = Batcher::start(Arc::clone(&pool), &tasks);
         let settles = Batcher::start(Arc::clone(&pool), &tasks);
@@ -145,7 +145,7 @@ impl Postgres {
     /// # Errors
     /// It cannot be reached or used.
     pub async fn is_there(address: &Address) -> Result<bool, StoreError> {
-        let pool = Pool::new(address.config(), address.tls()?, TaskTracker::new());
+        let pool = Pool::new(address.ways(), address.tls()?, TaskTracker::new());
         within(SHORT, schema::is_there(&pool)).await.map_err(|error| not_opened(address, error))
     }
 

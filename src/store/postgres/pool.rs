@@ -4,6 +4,7 @@
 //! Nothing here outlives its transaction on the server: no prepared statement, no session setting, no session
 //! lock. So PgBouncer may give every transaction to another connection.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -63,7 +64,9 @@ impl Purpose {
 
 /// The process's connections to one database.
 pub(super) struct Pool {
-    config: Config,
+    ways: Vec<Config>,
+    /// The one that led somewhere last.
+    way: AtomicUsize,
     tls: MakeRustlsConnect,
     permits: Semaphore,
     idle: Mutex<Vec<Client>>,
@@ -71,19 +74,36 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(config: Config, tls: MakeRustlsConnect, tasks: TaskTracker) -> Self {
-        Self { config, tls, permits: Semaphore::new(CONNECTIONS), idle: Mutex::new(Vec::new()), tasks }
+    /// With one way or several to the same database.
+    pub(super) fn new(ways: Vec<Config>, tls: MakeRustlsConnect, tasks: TaskTracker) -> Self {
+        let (permits, idle) = (Semaphore::new(CONNECTIONS), Mutex::new(Vec::new()));
+        Self { ways, way: AtomicUsize::new(0), tls, permits, idle, tasks }
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Client>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
-        let (client, connection) = self.config.connect(self.tls.clone()).await?;
-        // It ends with its client; what went wrong is told by whatever was asked of the client.
-        self.tasks.spawn(async move { drop(connection.await) });
-        Ok(client)
+    /// A connection to the first host that takes writes, beginning with the one that did so last. One that takes the
+    /// connection and says nothing is passed over while there is time for the others.
+    async fn connect(&self) -> Result<Client, StoreError> {
+        let count = self.ways.len();
+        let patience = if count == 1 { SHORT } else { SHORT / u32::try_from(count + 1).unwrap_or(u32::MAX) };
+        let first = self.way.load(Ordering::Relaxed);
+        let mut failure = StoreError::Unavailable("it names no host".into());
+        for (index, way) in self.ways.iter().enumerate().cycle().skip(first).take(count) {
+            let made = within(patience, async { way.connect(self.tls.clone()).await.map_err(failed) }).await;
+            match made {
+                Ok((client, connection)) => {
+                    // It ends with its client; what went wrong is told by whatever was asked of the client.
+                    self.tasks.spawn(async move { drop(connection.await) });
+                    self.way.store(index, Ordering::Relaxed);
+                    return Ok(client);
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     /// Begins a transaction on a connection that answers.
@@ -93,7 +113,7 @@ impl Pool {
         loop {
             let kept = self.idle().pop();
             let Some(client) = kept else {
-                let client = self.connect().await.map_err(failed)?;
+                let client = self.connect().await?;
                 client.batch_execute(purpose.begin()).await.map_err(failed)?;
                 return Ok(Transaction { pool: self, client, _permit: permit });
             };

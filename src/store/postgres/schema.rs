@@ -34,6 +34,16 @@ pub(super) async fn is_there(pool: &Pool) -> Result<bool, StoreError> {
 pub(super) async fn migrate(pool: &Pool) -> Result<(), StoreError> {
     // A server that takes the connection and says nothing is no migration to be waited for.
     let change = within(SHORT, pool.begin(Purpose::Migrate)).await?;
+    // In another encoding there are names that no lead can be stored under, each time that it is sent.
+    let encoding = change.query("SELECT current_setting('server_encoding')", &[]).await?;
+    let encoding: String = encoding.first().map_or(Ok(String::new()), |row| get(row, 0))?;
+    if encoding != "UTF8" {
+        return Err(StoreError::Unusable {
+            problem: format!("the database is encoded in {encoding}, in which many names cannot be written"),
+            hint: "make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and let store.url (DATABASE_URL) name it",
+            source: "leads are UTF-8".into(),
+        });
+    }
     change.query("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
     // Another migration may take its time; whoever works in the tables holds none of them for long.
     change.script("SET LOCAL lock_timeout = '30s'").await?;

@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::StoreError;
 
-/// How long a connection may take to be made, each host and TLS included.
+/// How long the network may take to reach a host.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Where a database is, and how to get there.
@@ -94,8 +94,12 @@ impl Address {
         servers(one) == servers(two) && database(one) == database(two)
     }
 
-    pub(super) fn config(&self) -> Config {
-        self.config.clone()
+    /// The way to each of its hosts, in their order. tokio-postgres tries several by itself, but waits without end for one
+    /// that takes the connection and then says nothing.
+    pub(super) fn ways(&self) -> Vec<Config> {
+        let all = &self.config;
+        let count = all.get_hosts().len().max(all.get_hostaddrs().len());
+        (0..count).map(|index| way(all, index)).collect()
     }
 
     /// TLS with the platform's roots. Where no connection can use it, none are read.
@@ -127,6 +131,58 @@ impl Address {
     }
 }
 
+/// The same for one host alone.
+fn way(all: &Config, index: usize) -> Config {
+    let mut one = Config::new();
+    if let Some(user) = all.get_user() {
+        one.user(user);
+    }
+    if let Some(password) = all.get_password() {
+        one.password(password);
+    }
+    if let Some(database) = all.get_dbname() {
+        one.dbname(database);
+    }
+    if let Some(options) = all.get_options() {
+        one.options(options);
+    }
+    if let Some(name) = all.get_application_name() {
+        one.application_name(name);
+    }
+    match all.get_hosts().get(index) {
+        Some(Host::Tcp(name)) => one.host(name),
+        Some(Host::Unix(path)) => one.host_path(path),
+        None => &mut one,
+    };
+    if let Some(address) = all.get_hostaddrs().get(index) {
+        one.hostaddr(*address);
+    }
+    // One port is every host's.
+    if let Some(port) = all.get_ports().get(index).or(all.get_ports().first()) {
+        one.port(*port);
+    }
+    if let Some(time) = all.get_connect_timeout() {
+        one.connect_timeout(*time);
+    }
+    if let Some(time) = all.get_tcp_user_timeout() {
+        one.tcp_user_timeout(*time);
+    }
+    if let Some(time) = all.get_keepalives_interval() {
+        one.keepalives_interval(time);
+    }
+    if let Some(count) = all.get_keepalives_retries() {
+        one.keepalives_retries(count);
+    }
+    one.keepalives(all.get_keepalives())
+        .keepalives_idle(all.get_keepalives_idle())
+        .ssl_mode(all.get_ssl_mode())
+        .ssl_negotiation(all.get_ssl_negotiation())
+        .channel_binding(all.get_channel_binding())
+        .load_balance_hosts(all.get_load_balance_hosts())
+        .target_session_attrs(all.get_target_session_attrs());
+    one
+}
+
 fn unavailable(error: rustls::Error) -> StoreError {
     StoreError::Unavailable(Box::new(error))
 }
@@ -147,5 +203,15 @@ mod tests {
                 .is_err_and(|why| !why.contains("secret"))
         );
         assert!(Address::parse("postgres:///leads").is_err());
+    }
+
+    #[test]
+    fn the_ways_to_several_hosts_differ_in_their_hosts_alone() {
+        let common = "leads?options=-csearch_path%3Dx&application_name=a&connect_timeout=2&channel_binding=require&\
+                      sslmode=require&keepalives_interval=7&keepalives_retries=4";
+        for (hosts, alone) in [("one:1,two:2", ["one:1", "two:2"]), ("one:7,two:7", ["one:7", "two:7"])] {
+            let of = |hosts| Address::parse(&format!("postgres://u:p@{hosts}/{common}")).unwrap();
+            assert_eq!(of(hosts).ways(), alone.map(|host| of(host).config));
+        }
     }
 }

@@ -85,7 +85,7 @@ impl Server {
 fn batcher(server: Server) -> (Arc<Server>, Batcher<Touch>) {
     let address = Address::parse("postgres://nobody@127.0.0.1/leads?sslmode=disable").unwrap();
     let tasks = TaskTracker::new();
-    let pool = Arc::new(Pool::new(address.config(), address.tls().unwrap(), tasks.clone()));
+    let pool = Arc::new(Pool::new(address.ways(), address.tls().unwrap(), tasks.clone()));
     (Arc::new(server), Batcher::start(pool, &tasks))
 }
 
