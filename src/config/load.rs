@@ -120,9 +120,18 @@ fn named_variables(inputs: &Inputs, tree: &mut Node, problems: &mut Vec<Problem>
     }
 }
 
+/// Whether a variable is one that Kubernetes gives every container for a Service whose name begins with ours (its
+/// documentation, "Accessing the Service"): nobody has set it.
+fn is_of_kubernetes(name: &str) -> bool {
+    let port = |rest: &str| rest.is_empty() || rest.starts_with('_');
+    let told = |mark: &str| name.split_once(mark).is_some_and(|(_, rest)| port(rest));
+    !name.contains("__") && (name.ends_with("_SERVICE_HOST") || told("_SERVICE_PORT") || told("_PORT"))
+}
+
 /// `LEAD_INTAKE__SECTION__KEY`.
 fn free_variables(inputs: &Inputs, file: &Node, known: &Node, tree: &mut Node, problems: &mut Vec<Problem>) {
-    let ours = inputs.variables.keys().filter(|name| name.starts_with("LEAD_INTAKE_"));
+    let ours =
+        inputs.variables.keys().filter(|name| name.starts_with("LEAD_INTAKE_") && !is_of_kubernetes(name));
     for name in ours.filter(|name| inputs.variable(name).is_some() && *name != variables::CONFIG) {
         let place = Place::Variable(Arc::from(name.as_str()));
         let Some(rest) = name.strip_prefix("LEAD_INTAKE__").filter(|rest| rest.contains("__")) else {

@@ -232,6 +232,8 @@ fn secrets(node: &Node) -> Vec<String> {
                 texts.push(text.clone());
                 texts.push(format!("{text:?}").trim_matches('"').to_owned());
             }
+            Value::Integer(number) if secret && number.unsigned_abs() > 999 => texts.push(number.to_string()),
+            Value::Float(number) if secret => texts.push(number.to_string()),
             _ => {}
         }
     }

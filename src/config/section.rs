@@ -32,7 +32,7 @@ pub(super) fn read<T: DeserializeOwned>(
             Ok(section) => return (problems.len() == before).then_some(section),
             Err(error) => error,
         };
-        let inside = path_of(error.path());
+        let inside = found(&mut node, &path_of(error.path()));
         if node.get(&inside).is_some_and(|culprit| matches!(culprit.value, Value::Hole)) {
             stopgaps.insert(inside.clone(), STOPGAPS.iter());
         }
@@ -98,7 +98,11 @@ fn repair(
         return false;
     }
     let hole = Node { place: Place::BuiltIn, value: Value::Hole };
-    node.put(inside, fallback.cloned().unwrap_or(hole));
+    let instead = fallback.cloned().unwrap_or(hole);
+    match node.get_mut(inside) {
+        Some(there) => *there = instead,
+        None => node.put(inside, instead),
+    }
     true
 }
 
@@ -111,6 +115,10 @@ pub(super) fn unknown(problem: Problem, hint: String) -> Problem {
 fn wrong(problem: Problem, message: &str, fallback: Option<&Node>) -> Problem {
     let plain = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     let message = match plain.and_then(|rest| rest.split_once(", expected ")) {
+        // What stands there may be the secret of the setting that should be below it.
+        Some((_, expected)) if expected.starts_with("struct ") || expected.starts_with("a map") => {
+            "this is a value, but it should be a section; write [its.name] and its settings below".to_owned()
+        }
         Some((found, expected)) => format!("this is {}, but it should be {expected}", article(found)),
         None => message.to_owned(),
     };
@@ -132,6 +140,27 @@ fn article(found: &str) -> String {
 /// The name in backticks that stands behind `prefix`.
 fn quoted<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
     message.strip_prefix(prefix)?.strip_prefix('`')?.split('`').next()
+}
+
+/// Where in the tree that is: a variable's list becomes one whose items can be told apart, and what was taken out of a
+/// list does not count.
+fn found(node: &mut Node, path: &Path) -> Path {
+    let mut real = Path::default();
+    for step in &path.0 {
+        let index = step.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')?.parse().ok());
+        let mut step = step.clone();
+        if let (Some(index), Some(here)) = (index, node.get_mut(&real)) {
+            if matches!(here.value, Value::Loose(_)) {
+                *here = here.clone().listed();
+            }
+            if let Value::List(list) = &here.value {
+                let mut left = (0..list.len()).filter(|at| !matches!(list[*at].value, Value::Hole));
+                step = left.nth(index).map_or(step, |at| format!("[{at}]"));
+            }
+        }
+        real = real.join(&step);
+    }
+    real
 }
 
 fn path_of(path: &serde_path_to_error::Path) -> Path {

@@ -20,7 +20,7 @@ impl IntoDeserializer<'_, Error> for Node {
 
 impl Node {
     /// A list out of loose text: `a, b` or TOML's `["a", "b"]`.
-    fn listed(self) -> Self {
+    pub(super) fn listed(self) -> Self {
         let Value::Loose(text) = &self.value else { return self };
         if text.trim_start().starts_with('[')
             && let Some(list) = parse_value(text, &self.place)
@@ -69,7 +69,8 @@ impl<'de> Deserializer<'de> for Node {
                 map.end().map(|()| value)
             }
             Value::List(list) => {
-                let mut items = SeqDeserializer::new(list.into_iter());
+                let items = list.into_iter().filter(|item| !matches!(item.value, Value::Hole));
+                let mut items = SeqDeserializer::new(items);
                 let value = visitor.visit_seq(&mut items)?;
                 items.end().map(|()| value)
             }

@@ -147,6 +147,64 @@ fn what_stands_nearer_wins_flags_over_variables_over_the_file() {
     assert_eq!(read(&given).server.bind.port(), 3);
 }
 
+/// The items of a list, in the file and in a variable, what stands beside them, and what follows.
+#[test]
+fn every_item_of_a_list_that_is_wrong_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lead.toml");
+    let text = "[server]\nallowed_origins = ['https://a.test/path', 'https://b.test', 'foo']\nbody_limit = '1XB'\nnope = 1\n";
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap();
+    let said = wrong(&[("LEAD_INTAKE_CONFIG", path), ("TRUSTED_PROXIES", "10.0.0.0/8, nah, neither")]);
+    for part in [
+        "has 6 problems",
+        "server.allowed_origins[0]  (",
+        "server.allowed_origins[2]  (",
+        "server.body_limit  (",
+        "server.nope  (",
+        "server.trusted_proxies[1]  (variable TRUSTED_PROXIES)",
+        "server.trusted_proxies[2]  (variable TRUSTED_PROXIES)",
+    ] {
+        assert!(said.contains(part), "{part} is not in\n{said}");
+    }
+}
+
+#[test]
+fn a_secret_in_the_wrong_place_or_of_the_wrong_type_is_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lead.toml");
+    for text in [
+        "store = 'postgres://u:hunter2secret@h/d'",
+        "mail = 'smtps://u:hunter2secret@h'",
+        "[destinations]\ncrm = 'https://h/hunter2secret'",
+        "[operator]\ntoken = 998877665544",
+        "[destinations.x]\ntype = 'webhook'\nurl = 'https://h/'\nheaders = { a = 998877665544 }",
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let said = wrong(&[("LEAD_INTAKE_CONFIG", path.to_str().unwrap())]);
+        assert!(!said.contains("hunter2secret") && !said.contains("998877665544"), "{text}\n{said}");
+        assert!(!said.contains("struct"), "{said}");
+    }
+}
+
+/// For a Service that is named as we are, and for one of another name that begins so.
+#[test]
+fn what_kubernetes_says_of_services_is_no_setting() {
+    good(&[
+        ("LEAD_INTAKE_PORT", "tcp://10.0.0.1:8080"),
+        ("LEAD_INTAKE_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("LEAD_INTAKE_SERVICE_HOST", "10.0.0.1"),
+        ("LEAD_INTAKE_SERVICE_PORT", "8080"),
+        ("LEAD_INTAKE_SERVICE_PORT_HTTP", "8080"),
+        ("LEAD_INTAKE_POSTGRES_PORT_5432_TCP", "tcp://10.0.0.1:5432"),
+    ]);
+    for name in
+        ["LEAD_INTAKE_BIND", "LEAD_INTAKE_SERVER_BIND", "LEAD_INTAKE_SUPPORT", "LEAD_INTAKE__SERVICE_PORT"]
+    {
+        assert!(wrong(&[(name, "x")]).contains(name));
+    }
+}
+
 #[test]
 fn a_secret_can_come_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
