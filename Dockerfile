@@ -28,8 +28,8 @@ FROM ${BASE}
 COPY --from=build /out/lead-intake /lead-intake
 COPY --from=build --chown=65532:65532 /out/data /data
 USER 65532:65532
-WORKDIR /data
-ENV DATABASE_URL=sqlite:///data/lead-intake.db
+# The store's default, sqlite://data/lead-intake.db, is on the volume from here; a variable would win over a file's store.url.
+WORKDIR /
 VOLUME /data
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=6s --start-period=5s CMD ["/lead-intake", "health"]

@@ -55,6 +55,10 @@ impl Address {
         if config.get_hosts().is_empty() {
             return Err("it names no host".to_owned());
         }
+        // Its rest would be taken for the name of the host, and shown.
+        if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
+            return Err("a password's `@` must be written %40".to_owned());
+        }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT);
         }
@@ -203,6 +207,7 @@ mod tests {
                 .is_err_and(|why| !why.contains("secret"))
         );
         assert!(Address::parse("postgres:///leads").is_err());
+        assert!(Address::parse("postgres://u:sec@ret@db.test/leads").is_err_and(|why| !why.contains("ret")));
     }
 
     #[test]
