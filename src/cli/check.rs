@@ -39,7 +39,7 @@ impl Check {
                 return Err(Failure::Said);
             }
             Err(problems) => {
-                println!("{problems}");
+                say!("{problems}");
                 return Err(Failure::Said);
             }
         };
@@ -109,7 +109,7 @@ fn report(common: &Common, names: &[String], findings: &[Finding]) -> Result<(),
     } else {
         for finding in findings {
             let mark = if finding.code.is_some() { "✗" } else { "✓" };
-            println!("{mark} {}: {}", finding.subject, finding.text);
+            say!("{mark} {}: {}", finding.subject, finding.text);
         }
         if problems.is_empty() {
             let list = if names.is_empty() {
@@ -117,7 +117,7 @@ fn report(common: &Common, names: &[String], findings: &[Finding]) -> Result<(),
             } else {
                 names.join(", ")
             };
-            println!("The configuration is fine. Destinations: {list}.");
+            say!("The configuration is fine. Destinations: {list}.");
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Failure::Said) }

@@ -122,7 +122,7 @@ impl Deliveries {
         if let Self::Cancel { which, .. } = &self
             && !which.is_narrow()
         {
-            return Err(Failure::Because("say which: give ids, or at least one of the filters".to_owned()));
+            return Err(Failure::Usage("say which: give ids, or at least one of the filters".to_owned()));
         }
         let store = match self {
             Self::List { .. } => common.store().await?,
@@ -187,7 +187,7 @@ fn agreed(common: &Common, yes: bool, question: &str, count: usize) -> Result<bo
     std::io::stdin().lock().read_line(&mut answer)?;
     let agreed = matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes");
     if !agreed {
-        println!("Nothing was changed.");
+        say!("Nothing was changed.");
     }
     Ok(agreed)
 }
@@ -196,7 +196,7 @@ fn done(common: &Common, what: &str, count: u64) -> Result<(), Failure> {
     if common.json {
         return print_json(&json!({ what: count }));
     }
-    println!("{count} {what}.");
+    say!("{count} {what}.");
     Ok(())
 }
 
@@ -205,7 +205,7 @@ fn list(common: &Common, records: &[DeliveryRecord], limit: u32) -> Result<(), F
         return records.iter().try_for_each(print_json);
     }
     if records.is_empty() {
-        println!("No deliveries.");
+        say!("No deliveries.");
         return Ok(());
     }
     let row = |record: &DeliveryRecord| {

@@ -1,8 +1,9 @@
 //! `lead-intake leads export`: every lead as a table for people, or as JSON for programs.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::ErrorKind::BrokenPipe;
 
+use csv::ErrorKind;
 use serde_json::Value;
 
 use super::{Failure, print_json};
@@ -38,6 +39,14 @@ pub(super) fn write(mut records: Vec<LeadRecord>, json: bool) -> Result<(), Fail
     if json {
         return records.iter().try_for_each(print_json);
     }
+    match table(&records) {
+        // Whoever reads no further has what they wanted.
+        Err(error) if matches!(error.kind(), ErrorKind::Io(error) if error.kind() == BrokenPipe) => Ok(()),
+        ended => Ok(ended?),
+    }
+}
+
+fn table(records: &[LeadRecord]) -> csv::Result<()> {
     let mut fields: Vec<String> = Vec::new();
     for name in records.iter().flat_map(|record| record.lead.submitted.form_data.keys()) {
         if !fields.contains(name) {
@@ -51,14 +60,13 @@ pub(super) fn write(mut records: Vec<LeadRecord>, json: bool) -> Result<(), Fail
     };
     let head = own.iter().map(|name| (*name).to_owned()).chain(fields.iter().map(column));
     table.write_record(head.map(harmless))?;
-    for record in &records {
+    for record in records {
         let cells = cells(record);
         let field = |name: &String| record.lead.submitted.form_data.get(name).map(text).unwrap_or_default();
         let own = own.iter().map(|name| cells.get(*name).cloned().unwrap_or_default());
         table.write_record(own.chain(fields.iter().map(field)).map(harmless))?;
     }
     table.flush()?;
-    std::io::stdout().flush()?;
     Ok(())
 }
 

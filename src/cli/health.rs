@@ -29,7 +29,7 @@ impl Health {
         // An address alone: nothing behind the host.
         let url = if bare.matches('/').count() == 2 { format!("{bare}/health") } else { url };
         let answer = Net::new().get(&url, Instant::now() + PATIENCE).await.map_err(Failure::Because)?;
-        println!("{}", String::from_utf8_lossy(&answer.body));
+        say!("{}", String::from_utf8_lossy(&answer.body));
         if answer.status.is_success() { Ok(()) } else { Err(Failure::Said) }
     }
 }

@@ -81,8 +81,8 @@ pub(super) async fn run(common: &Common) -> Result<(), Failure> {
             &json!({ "entered": entered, "already_there": cleared.len() - entered, "problems": trouble }),
         )?;
     } else {
-        println!("{entered} leads entered the store; {} were there already.", cleared.len() - entered);
-        trouble.iter().for_each(|text| println!("✗ {text}"));
+        say!("{entered} leads entered the store; {} were there already.", cleared.len() - entered);
+        trouble.iter().for_each(|text| say!("✗ {text}"));
     }
     if trouble.is_empty() { Ok(()) } else { Err(Failure::Said) }
 }

@@ -95,7 +95,7 @@ impl Leads {
                             "delivery that was withheld is",
                             "deliveries that were withheld are",
                         );
-                        println!("Consent recorded; {freed} on the way.");
+                        say!("Consent recorded; {freed} on the way.");
                         Ok(())
                     }
                     None => Err(Failure::Because(format!("there is no lead {id}"))),
@@ -112,7 +112,7 @@ fn list(common: &Common, records: &[LeadRecord], limit: u32) -> Result<(), Failu
         return records.iter().try_for_each(print_json);
     }
     if records.is_empty() {
-        println!("No leads.");
+        say!("No leads.");
         return Ok(());
     }
     let row = |record: &LeadRecord| {
@@ -141,7 +141,7 @@ fn list(common: &Common, records: &[LeadRecord], limit: u32) -> Result<(), Failu
 fn show(record: &LeadRecord) {
     let lead = &record.lead;
     let mut fields = serde_json::to_value(lead.as_ref()).unwrap_or_default();
-    println!("{}  received {}", lead.id, lead.received_at);
+    say!("{}  received {}", lead.id, lead.received_at);
     if let Some(fields) = fields.as_object_mut() {
         for (name, value) in fields.iter().filter(|(name, _)| !matches!(name.as_str(), "id" | "received_at"))
         {
@@ -152,23 +152,23 @@ fn show(record: &LeadRecord) {
         }
     }
     for delivery in &record.deliveries {
-        println!("\n{}  {}", delivery.id.destination, delivery.state);
+        say!("\n{}  {}", delivery.id.destination, delivery.state);
         if let Some(due) = delivery.due_at {
-            println!("  due {due}");
+            say!("  due {due}");
         }
         if let Some(receipt) = &delivery.receipt {
             if let Some(id) = &receipt.remote_id {
-                println!("  receipt {}", table::printable(id));
+                say!("  receipt {}", table::printable(id));
             }
             if let Some(note) = &receipt.note {
-                println!("  note {}", table::printable(note));
+                say!("  note {}", table::printable(note));
             }
         }
         for attempt in &delivery.history {
             let outcome = attempt.outcome.as_str();
             let said = table::printable(&format!("{}  {}", attempt.code, attempt.detail));
             let line = format!("  attempt {}  {}  {outcome}  {said}", attempt.number, attempt.finished_at);
-            println!("{}", line.trim_end());
+            say!("{}", line.trim_end());
         }
     }
 }
@@ -176,5 +176,5 @@ fn show(record: &LeadRecord) {
 /// A field of the lead; a value that is no text as JSON.
 fn field(name: &str, value: &serde_json::Value) {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    println!("  {:<20} {}", table::printable(name), table::printable(&text));
+    say!("  {:<20} {}", table::printable(name), table::printable(&text));
 }

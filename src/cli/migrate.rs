@@ -37,9 +37,9 @@ impl Migrate {
         // Opening the store is what migrates it.
         connect::open_to_look(&settings, Clock::system()).await?.close().await;
         if common.json {
-            println!("{{\"ok\":true}}");
+            say!("{{\"ok\":true}}");
         } else {
-            println!("The store's schema is up to date.");
+            say!("The store's schema is up to date.");
         }
         Ok(())
     }

@@ -2,6 +2,13 @@
 //!
 //! Exit codes: 0 done, 1 problem found, 2 wrong usage.
 
+/// Prints a line for whoever asked. Whoever reads no further, as `head` does, has what they wanted.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::cli::say(format_args!($($text)*))
+    };
+}
+
 mod check;
 mod deliveries;
 #[cfg(feature = "demo")]
@@ -193,8 +200,16 @@ async fn is_there(settings: &store::Settings, hint: &str) -> Result<(), Failure>
     Err(Failure::Because(format!("there is no store at {}: {hint}", settings.place_name())))
 }
 
+fn say(text: std::fmt::Arguments<'_>) {
+    use std::io::{ErrorKind, Write};
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => panic!("standard output: {error}"),
+        _ => {}
+    }
+}
+
 /// Prints one JSON value a line.
 fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string(value)?);
+    say!("{}", serde_json::to_string(value)?);
     Ok(())
 }

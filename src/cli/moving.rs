@@ -75,22 +75,22 @@ fn report(common: &Common, from: &Settings, to: &Settings, moved: &Moved) -> Res
             "tables": tables.collect::<Vec<_>>(),
         }))?;
     } else {
-        println!("From {}\nto   {}:", from.place_name(), to.place_name());
+        say!("From {}\nto   {}:", from.place_name(), to.place_name());
         let written = table::counted(*written, "lead was", "leads were");
-        println!("{written} written; {unchanged} needed nothing.\n");
+        say!("{written} written; {unchanged} needed nothing.\n");
         let rows = comparison.tables.iter().map(|it| {
             let is = if it.from == it.to { "same" } else { "NOT THE SAME" };
             let digest = it.from.to_string().chars().take(16).collect();
             vec![it.table.to_owned(), it.from.rows.to_string(), it.to.rows.to_string(), digest, is.to_owned()]
         });
         table::print(&["TABLE", "FROM", "TO", "DIGEST", ""], &rows.collect::<Vec<_>>());
-        println!();
+        say!("");
     }
     match difference {
         None if common.json => Ok(()),
         None => {
-            println!("Both hold the same. If a service still works on the source, stop it and run");
-            println!("this command again; then start the service on the target.");
+            say!("Both hold the same. If a service still works on the source, stop it and run");
+            say!("this command again; then start the service on the target.");
             Ok(())
         }
         Some(difference) => Err(Failure::Because(format!(

@@ -10,13 +10,13 @@ const GAP: &str = "  ";
 /// Prints rows under a head.
 pub(super) fn print(head: &[&str], rows: &[Vec<String>]) {
     let width = terminal_size_of(std::io::stdout()).map(|(Width(width), _)| usize::from(width));
-    print!("{}", laid_out(head, rows, width));
+    say!("{}", laid_out(head, rows, width).trim_end_matches('\n'));
 }
 
 /// Says that a list ends at its limit, to a person who looks on.
 pub(super) fn print_limit(count: usize, limit: u32) {
     if count == limit as usize && terminal_size_of(std::io::stdout()).is_some() {
-        println!("\nThese are the newest {limit}; --limit shows more.");
+        say!("\nThese are the newest {limit}; --limit shows more.");
     }
 }
 

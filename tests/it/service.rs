@@ -123,7 +123,7 @@ async fn a_destination_that_was_taken_out_is_shown_and_its_deliveries_can_be_can
     assert!(code == 1 && text.contains("destinations.crm"), "{text}");
     assert_eq!(
         second.cli(&["deliveries", "cancel", "--yes"]).await.0,
-        1,
+        2,
         "not everything at once by mistake"
     );
     let (code, text) = second.cli(&["deliveries", "cancel", "--destination", "crm", "--yes"]).await;
@@ -471,6 +471,44 @@ async fn two_processes_on_one_file_lose_nothing_and_send_nothing_twice() {
         let (_, list) = service.cli(&["leads", "list", "--json", "--limit", "1000"]).await;
         assert_eq!(list.lines().count(), accepted.len());
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_ends_a_command_well() {
+    let service = Service::start(&[("DATABASE_URL", "sqlite://leads.db")]).await;
+    service.accepted(&ada()).await;
+    for arguments in [
+        &["leads", "list"][..],
+        &["leads", "list", "--json"],
+        &["leads", "export"],
+        &["deliveries", "list"],
+        &["check"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = binary(service.folder.path(), &[("DATABASE_URL", "sqlite://leads.db")]);
+        let ended = command.args(arguments).stdout(writer).spawn().unwrap().wait_with_output().await.unwrap();
+        assert_eq!(
+            (ended.status.code(), String::from_utf8_lossy(&ended.stderr)),
+            (Some(0), "".into()),
+            "{arguments:?}"
+        );
+    }
+}
+
+/// As on a disk that is full: what changes nothing could still be committed.
+#[tokio::test]
+async fn a_store_that_takes_no_writes_is_unavailable_at_once() {
+    let service = Service::start(&[("DATABASE_URL", "sqlite://leads.db")]).await;
+    assert_eq!(service.health().await["store"], "ok");
+    let file = rusqlite::Connection::open(service.folder.path().join("leads.db")).unwrap();
+    let full = "CREATE TRIGGER full_disk BEFORE UPDATE ON kept BEGIN SELECT RAISE(FAIL, 'full'); END";
+    file.execute_batch(full).unwrap();
+    let (status, _) = service.get("/health").await;
+    assert_eq!((status, &service.health().await["store"]), (503, &serde_json::json!("unavailable")));
+    assert_eq!(service.get("/health/ready").await.0, 503);
+    file.execute_batch("DROP TRIGGER full_disk").unwrap();
+    assert_eq!(service.get("/health").await.0, 200);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::store::StoreError;
 
 /// How far apart moments are kept, and how far a clock may go back without anybody caring, in milliseconds: an idle
-/// service writes once in this time.
+/// service whose health nobody asks for writes once in this time.
 const COARSE: i64 = 60_000;
 
 /// What `kept` knows the latest moment by.
@@ -69,6 +69,11 @@ impl Tide {
     pub(super) fn keep(&mut self, turned: &Turned) {
         self.kept = turned.kept;
     }
+}
+
+/// Writes the latest moment as it is.
+pub(super) fn touch(db: &Connection) -> Result<(), StoreError> {
+    change(db, "UPDATE kept SET value = value WHERE name = ?1", [NAME]).map(drop)
 }
 
 fn read(db: &Connection) -> Result<Option<i64>, StoreError> {
