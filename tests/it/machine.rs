@@ -114,6 +114,8 @@ struct Model {
     state: State,
     due: u64,
     attempts: u32,
+    /// Whether the newest claim is still to be settled.
+    claimed: bool,
     now: u64,
 }
 
@@ -125,9 +127,10 @@ const LEASE: u64 = 50;
 const WAIT: u64 = 20;
 
 impl Model {
-    /// A failure counts only while its claim is the newest and the delivery is still pending.
+    /// A failure counts only while its claim is the newest and not settled, and the delivery is still pending.
     fn fails(&mut self, attempt: u32, change: impl FnOnce(&mut Self)) {
-        if self.state == State::Pending && self.attempts == attempt {
+        if self.state == State::Pending && self.attempts == attempt && self.claimed {
+            self.claimed = false;
             change(self);
         }
     }
@@ -172,7 +175,7 @@ async fn compare(store: &dyn Store, clock: &Clock, born_withheld: bool, events: 
     let entry = Entry { lead: Arc::new(lead), digest: [0; 32], deliveries: vec![planned] };
     assert!(matches!(store.accept(Arc::new(entry)).await.unwrap(), Accepted::New(_)));
     let state = if born_withheld { State::Withheld } else { State::Pending };
-    let mut model = Model { state, due: 0, attempts: 0, now: 0 };
+    let mut model = Model { state, due: 0, attempts: 0, claimed: false, now: 0 };
     let mut claims: Vec<Claim> = Vec::new();
     for event in events {
         let picked = match &event {
@@ -199,6 +202,7 @@ async fn compare(store: &dyn Store, clock: &Clock, born_withheld: bool, events: 
                 assert_eq!(got.len(), usize::from(is_due), "{model:?}");
                 if is_due {
                     model.attempts += 1;
+                    model.claimed = true;
                     model.due = model.now + LEASE;
                     assert_eq!(got[0].attempt, model.attempts);
                 }

@@ -28,7 +28,7 @@ pub(super) async fn release(
     let sql = "UPDATE deliveries
         SET due_at = coalesce($4, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint), open_since = NULL
         WHERE lead = (SELECT seq FROM leads WHERE id = $1) AND destination = $2
-          AND state = 'pending' AND attempts = $3";
+          AND state = 'pending' AND attempts = $3 AND open_since IS NOT NULL";
     let values: [Value<'_>; 4] = [
         (&delivery.lead.to_string(), Type::TEXT),
         (&delivery.destination.as_str(), Type::TEXT),

@@ -206,7 +206,7 @@ pub(super) fn release(
     let Some(lead) = row_of(db, delivery.lead)? else { return Ok(false) };
     let sql = format!(
         "UPDATE deliveries SET due_at = ?4, open_since = NULL
-         WHERE {THIS} AND state = 'pending' AND attempts = ?3"
+         WHERE {THIS} AND {STILL_OPEN}"
     );
     Ok(change(db, &sql, params![lead, delivery.destination.as_str(), attempt, now])? == 1)
 }
@@ -220,7 +220,7 @@ pub(super) fn renew(
     let Some(lead) = row_of(db, delivery.lead)? else { return Ok(false) };
     let sql = format!(
         "UPDATE deliveries SET due_at = ?4
-         WHERE {THIS} AND state = 'pending' AND attempts = ?3 AND open_since IS NOT NULL"
+         WHERE {THIS} AND {STILL_OPEN}"
     );
     Ok(change(db, &sql, params![lead, delivery.destination.as_str(), attempt, until])? == 1)
 }
