@@ -7,14 +7,13 @@ use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use super::{Common, Failure, print_json};
-use crate::clock::Clock;
 use crate::config;
 use crate::delivery::State;
 use crate::destination::commons::Alone;
 use crate::destination::registry::Tools;
 use crate::net::Net;
-use crate::store;
 use crate::store::archive::Mark;
+use crate::store::{self, StoreError};
 
 #[derive(Args)]
 pub(super) struct Check {
@@ -47,7 +46,7 @@ impl Check {
         // A store that is not there yet will be made by serve; one that is there is looked into.
         let there = match config.store.is_there().await {
             Ok(false) => None,
-            Ok(true) => Some(store::connect::open_whole(&config.store, Clock::system()).await),
+            Ok(true) => Some(store::connect::open_to_look(&config.store).await),
             Err(error) => Some(Err(error)),
         };
         if let Some(opened) = there {
@@ -72,6 +71,12 @@ impl Check {
                     }
                     store.close().await;
                 }
+                Err(StoreError::Outdated) => findings.push(Finding {
+                    subject: "store.url".to_owned(),
+                    code: None,
+                    text: "An earlier release made its schema; `lead-intake serve` brings it up to date."
+                        .to_owned(),
+                }),
                 Err(error) => findings.push(Finding {
                     subject: "store.url".to_owned(),
                     code: Some("unavailable".to_owned()),

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use clap::Args;
 
 use super::{Common, Failure, SERVED, is_there, moving};
-use crate::clock::Clock;
 use crate::secret::Secret;
 use crate::store::connect;
 
@@ -34,8 +33,7 @@ impl Migrate {
         if !settings.is_server() {
             is_there(&settings, SERVED).await?;
         }
-        // Opening the store is what migrates it.
-        connect::open_to_look(&settings, Clock::system()).await?.close().await;
+        connect::bring_up_to_date(&settings).await?;
         if common.json {
             say!("{{\"ok\":true}}");
         } else {

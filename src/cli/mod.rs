@@ -172,7 +172,7 @@ impl Common {
     async fn store(&self) -> Result<Arc<dyn Store>, Failure> {
         let settings = self.store_settings()?;
         is_there(&settings, SERVED).await?;
-        Ok(store::connect::open_to_look(&settings, Clock::system()).await?)
+        Ok(store::connect::open_to_look(&settings).await?)
     }
 
     /// The store, for the commands that change what is in it.

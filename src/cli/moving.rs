@@ -5,7 +5,6 @@ use serde_json::json;
 
 use super::progress::Meter;
 use super::{Common, Failure, is_there, print_json, table};
-use crate::clock::Clock;
 use crate::report::Chain;
 use crate::secret::Secret;
 use crate::store::moving::{self, Moved};
@@ -28,9 +27,8 @@ pub(super) async fn run(common: &Common, from: Option<Secret>, to: Option<Secret
     if !there? {
         is_there(&from, "let --from (or DATABASE_URL) name the store to move").await?;
     }
-    let source =
-        connect::open_whole(&from, Clock::system()).await.map_err(|error| named("--from", &error))?;
-    let target = match connect::open_whole(&to, Clock::system()).await {
+    let source = connect::open_to_move(&from).await.map_err(|error| named("--from", &error))?;
+    let target = match connect::open_to_move(&to).await {
         Ok(target) => target,
         Err(error) => {
             source.close().await;

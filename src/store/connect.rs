@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::archive::{Archive, Mark};
+use super::migrations::Opening;
 use super::postgres::{Address, Postgres};
 use super::sqlite::Sqlite;
 use super::{Store, StoreError};
@@ -77,7 +78,8 @@ impl Settings {
     /// The database cannot be asked.
     pub async fn is_there(&self) -> Result<bool, StoreError> {
         match self.place().map_err(|problem| StoreError::Corrupt(problem.message))? {
-            Place::File(path) => Ok(path.exists()),
+            // An empty file is one that somebody made for a store.
+            Place::File(path) => Ok(std::fs::metadata(path).is_ok_and(|file| file.len() > 0)),
             Place::Server(address) => Postgres::is_there(&address).await,
         }
     }
@@ -103,7 +105,7 @@ enum Place {
 /// # Errors
 /// It cannot be opened, is not ours, or is half of a move.
 pub async fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Store>, StoreError> {
-    let store = open_whole(settings, clock).await?;
+    let store = opened(settings, clock, Opening::Work).await?;
     if store.change_mark(&[None, Some(Mark::Whole), Some(Mark::Used)], Some(Mark::Used)).await? {
         return Ok(store);
     }
@@ -115,25 +117,38 @@ pub async fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Store>, S
     })
 }
 
-/// Opens the store to look into it, and brings its schema up to date.
+/// Brings the store's schema up to date, and makes the store if need be.
 ///
 /// # Errors
 /// It cannot be opened, or is not ours.
-pub async fn open_to_look(settings: &Settings, clock: Clock) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(open_whole(settings, clock).await?)
+pub async fn bring_up_to_date(settings: &Settings) -> Result<(), StoreError> {
+    opened(settings, Clock::system(), Opening::Work).await?.close().await;
+    Ok(())
+}
+
+/// Opens the store to look into it.
+///
+/// # Errors
+/// It cannot be opened, is not ours, or its schema is an earlier release's.
+pub async fn open_to_look(settings: &Settings) -> Result<Arc<dyn Archive>, StoreError> {
+    opened(settings, Clock::system(), Opening::Look).await
 }
 
 /// Opens the store to move it or to move another into it, and brings its schema up to date.
 ///
 /// # Errors
-/// It cannot be opened, or is not ours.
-pub async fn open_whole(settings: &Settings, clock: Clock) -> Result<Arc<dyn Archive>, StoreError> {
+/// It cannot be opened, is not ours, or a newer release has changed it.
+pub async fn open_to_move(settings: &Settings) -> Result<Arc<dyn Archive>, StoreError> {
+    opened(settings, Clock::system(), Opening::Move).await
+}
+
+async fn opened(settings: &Settings, clock: Clock, opening: Opening) -> Result<Arc<dyn Archive>, StoreError> {
     match settings.place().map_err(|problem| StoreError::Corrupt(problem.message))? {
         Place::File(path) => {
-            let opened = tokio::task::spawn_blocking(move || Sqlite::open(&path, clock)).await;
+            let opened = tokio::task::spawn_blocking(move || Sqlite::open_for(opening, &path, clock)).await;
             let store = opened.unwrap_or_else(|error| Err(StoreError::Unavailable(Box::new(error))))?;
             Ok(Arc::new(store))
         }
-        Place::Server(address) => Ok(Arc::new(Postgres::open(&address, clock).await?)),
+        Place::Server(address) => Ok(Arc::new(Postgres::open_for(opening, &address, clock).await?)),
     }
 }

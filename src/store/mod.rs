@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod connect;
+pub mod migrations;
 pub mod moving;
 pub mod postgres;
 pub mod sqlite;
@@ -295,6 +296,11 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It was to be looked into alone, and an earlier release made its schema.
+    #[error(
+        "an earlier release made the store's schema; start this release's service on it, or run `lead-intake migrate`"
+    )]
+    Outdated,
     /// What it holds is not what we wrote.
     #[error("the store holds something that cannot be read: {0}")]
     Corrupt(String),

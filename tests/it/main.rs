@@ -23,6 +23,7 @@ mod operators;
 mod pipedrive;
 mod postgres;
 mod promises;
+mod releases;
 mod replicas;
 mod service;
 mod shutdown;

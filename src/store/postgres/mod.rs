@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use self::batch::Batcher;
 use self::pool::{LONG, Pool, SHORT, within};
+use super::migrations::Opening;
 use super::{
     Accepted, ClaimRequest, Claimed, DeliveryFilter, DeliveryRecord, LeadFilter, LeadRecord, Settle, Settled,
     Store, StoreError, Unshown,
@@ -127,14 +128,24 @@ fn not_opened(address: &Address, error: StoreError) -> StoreError {
 }
 
 impl Postgres {
-    /// Connects and brings the schema up to date. A manual clock replaces the database's.
+    /// Connects to work in the database. A manual clock replaces the database's.
     ///
     /// # Errors
-    /// The database cannot be reached or used, is not ours, or a newer release wrote it.
+    /// Those of [`Self::open_for`].
     pub async fn open(address: &Address, clock: Clock) -> Result<Self, StoreError> {
+        Self::open_for(Opening::Work, address, clock).await
+    }
+
+    /// Connects, and brings the schema up to date unless it is to be looked into alone.
+    ///
+    /// # Errors
+    /// The database cannot be reached or used, is not ours, or is another release's.
+    pub async fn open_for(opening: Opening, address: &Address, clock: Clock) -> Result<Self, StoreError> {
         let tasks = TaskTracker::new();
         let pool = Arc::new(Pool::new(address.ways(), address.tls()?, tasks.clone()));
-        within(MIGRATING, schema::migrate(&pool)).await.map_err(|error| not_opened(address, error))?;
+        within(MIGRATING, schema::migrate(&pool, opening))
+            .await
+            .map_err(|error| not_opened(address, error))?;
         let accepts = Batcher::start(Arc::clone(&pool), &tasks);
         let settles = Batcher::start(Arc::clone(&pool), &tasks);
         Ok(Self { pool, accepts, settles, tasks, clock })

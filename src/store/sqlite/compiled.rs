@@ -16,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::delivery::{Attempt, AttemptOutcome, Birth, Claim, Entry, Kind, Planned, Receipt, Settlement};
 use crate::id::LeadId;
 use crate::lead::Lead;
+use crate::store::migrations::Opening;
 use crate::store::{ClaimRequest, Settle};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -66,7 +67,7 @@ fn live(db: &Hand<'_>) {
 #[test]
 fn the_life_of_a_lead_compiles_no_statement_twice() {
     let folder = tempfile::tempdir().unwrap();
-    let mut db = open_writer(&folder.path().join("leads.db"), Duration::ZERO).unwrap();
+    let mut db = open_writer(&folder.path().join("leads.db"), Duration::ZERO, Opening::Work).unwrap();
     let compiled = Arc::new(AtomicUsize::new(0));
     let asked = Arc::clone(&compiled);
     db.authorizer(Some(move |_: AuthContext<'_>| {

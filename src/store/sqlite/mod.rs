@@ -23,6 +23,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::time::Instant;
 
 use self::writer::Writer;
+use super::migrations::Opening;
 use super::{
     Accepted, ClaimRequest, Claimed, DeliveryFilter, DeliveryRecord, LeadFilter, LeadRecord, Settle, Settled,
     Store, StoreError, Unshown,
@@ -61,12 +62,21 @@ fn failed(error: rusqlite::Error) -> StoreError {
 }
 
 impl Sqlite {
-    /// Opens the file, creates it if it is not there, and brings its schema up to date. Blocks.
+    /// Opens the file to work in it. Blocks.
     ///
     /// # Errors
-    /// The folder cannot be written, the file is not ours, or a newer release wrote it.
+    /// Those of [`Self::open_for`].
     pub fn open(path: &Path, clock: Clock) -> Result<Self, StoreError> {
-        let writer = Writer::start(schema::open_writer(path, BUSY)?, clock.clone())?;
+        Self::open_for(Opening::Work, path, clock)
+    }
+
+    /// Opens the file; unless it is to be looked into alone, creates it if it is not there, and brings its schema up to date.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// The folder cannot be written, the file is not ours, or is another release's.
+    pub fn open_for(opening: Opening, path: &Path, clock: Clock) -> Result<Self, StoreError> {
+        let writer = Writer::start(schema::open_writer(path, BUSY, opening)?, clock.clone())?;
         let readers = Readers { path: path.to_owned(), idle: Mutex::new(Vec::new()) };
         Ok(Self { writer: Arc::new(writer), readers: Arc::new(readers), clock })
     }

@@ -4,41 +4,50 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::failed;
 use crate::store::StoreError;
-
-/// Every migration, oldest first.
-const MIGRATIONS: &[(&str, &str)] = &[
-    ("0001_leads_and_deliveries", include_str!("../../../migrations/sqlite/0001_leads_and_deliveries.sql")),
-    (
-        "0002_what_waits_for_a_person",
-        include_str!("../../../migrations/sqlite/0002_what_waits_for_a_person.sql"),
-    ),
-    ("0003_steps_and_memory", include_str!("../../../migrations/sqlite/0003_steps_and_memory.sql")),
-    ("0004_story", include_str!("../../../migrations/sqlite/0004_story.sql")),
-    ("0005_what_processes_share", include_str!("../../../migrations/sqlite/0005_what_processes_share.sql")),
-    ("0006_places_for_a_day", include_str!("../../../migrations/sqlite/0006_places_for_a_day.sql")),
-];
+use crate::store::migrations::{self, Opening};
 
 /// How many prepared statements a connection keeps.
 const STATEMENTS: usize = 64;
 
-/// Opens the file for writing, creates it and its folder if need be, and applies what is missing.
-pub(super) fn open_writer(path: &Path, busy: Duration) -> Result<Connection, StoreError> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|error| {
-            unusable(format!("the folder {} cannot be made", folder.display()), Box::new(error))
-        })?;
-    }
+/// Opens the file for writing, creates it and its folder if need be, and applies what is missing. To look into it, nothing
+/// of that is done.
+pub(super) fn open_writer(path: &Path, busy: Duration, opening: Opening) -> Result<Connection, StoreError> {
     // One thread uses it, so SQLite need not lock what it does.
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if opening != Opening::Look {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|error| {
+                unusable(format!("the folder {} cannot be made", folder.display()), Box::new(error))
+            })?;
+        }
+    }
     let mut db = Connection::open_with_flags(path, flags).map_err(|error| not_opened(path, error))?;
-    owner_only(path)?;
     prepare(&db, busy).map_err(|error| not_opened(path, error))?;
-    migrate(&mut db)?;
+    if opening == Opening::Look {
+        if !db.table_exists(None, "migrations").map_err(|error| not_opened(path, error))? {
+            return Err(StoreError::Unusable {
+                problem: format!("the file {} is a database of another program", path.display()),
+                hint: "let store.url (DATABASE_URL) name the store that `lead-intake serve` uses",
+                source: "it has no table `migrations`".into(),
+            });
+        }
+        migrations::missing(migrations::SQLITE, &applied(&db, path)?, opening)?;
+        return Ok(db);
+    }
+    owner_only(path)?;
+    make(&db).map_err(|error| not_opened(path, error))?;
+    let change = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    for migration in migrations::missing(migrations::SQLITE, &applied(&change, path)?, opening)? {
+        change.execute_batch(migration.sql).map_err(failed)?;
+        let row = (migration.name, migration.digest().as_ref().to_owned());
+        change.execute("INSERT INTO migrations (name, digest) VALUES (?1, ?2)", row).map_err(failed)?;
+    }
+    change.commit().map_err(failed)?;
     Ok(db)
 }
 
@@ -74,20 +83,34 @@ pub(super) fn open_reader(path: &Path, busy: Duration) -> Result<Connection, Sto
     Ok(db)
 }
 
-/// WAL with synchronous FULL: a commit is on the disk when it returns. A new file gets pages of 8 KiB: each is written
-/// by two system calls.
+/// What each connection that writes is told.
 fn prepare(db: &Connection, busy: Duration) -> rusqlite::Result<()> {
     db.busy_timeout(busy)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     // Else a statement whose plan could be another with other values is compiled anew each time that it is used.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    db.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 4000;")
+}
+
+/// WAL, which with synchronous FULL means that a commit is on the disk when it returns. A new file gets pages of 8 KiB: each
+/// is written by two system calls.
+fn make(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch(
-        "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-         PRAGMA wal_autocheckpoint = 4000;
+        "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL;
          CREATE TABLE IF NOT EXISTS migrations (
              name TEXT PRIMARY KEY, digest BLOB NOT NULL
          ) STRICT, WITHOUT ROWID;",
     )
+}
+
+/// Names and digests of the migrations that the file holds.
+fn applied(db: &Connection, path: &Path) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let ask = || -> rusqlite::Result<_> {
+        db.prepare("SELECT name, digest FROM migrations")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect()
+    };
+    ask().map_err(|error| not_opened(path, error))
 }
 
 /// The file holds personal data: nobody but its owner reads it.
@@ -103,35 +126,6 @@ fn owner_only(_: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn migrate(db: &mut Connection) -> Result<(), StoreError> {
-    for (name, sql) in MIGRATIONS {
-        let digest = ring::digest::digest(&ring::digest::SHA256, sql.as_bytes());
-        let change = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        let applied: Option<Vec<u8>> = change
-            .query_row("SELECT digest FROM migrations WHERE name = ?1", [name], |row| row.get(0))
-            .optional()
-            .map_err(failed)?;
-        match applied {
-            Some(applied) if applied == digest.as_ref() => continue,
-            Some(_) => {
-                return Err(StoreError::Corrupt(format!("migration {name} is not the one it was made with")));
-            }
-            None => {
-                change.execute_batch(sql).map_err(failed)?;
-                change
-                    .execute("INSERT INTO migrations (name, digest) VALUES (?1, ?2)", (name, digest.as_ref()))
-                    .map_err(failed)?;
-                change.commit().map_err(failed)?;
-            }
-        }
-    }
-    let newer: u32 = db.query_row("SELECT count(*) FROM migrations", [], |row| row.get(0)).map_err(failed)?;
-    if newer as usize > MIGRATIONS.len() {
-        return Err(StoreError::Corrupt("it was written by a newer release of lead-intake".to_owned()));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,7 +134,7 @@ mod tests {
     #[test]
     fn a_commit_is_on_the_disk_when_it_returns() {
         let folder = tempfile::tempdir().unwrap();
-        let db = open_writer(&folder.path().join("leads.db"), Duration::ZERO).unwrap();
+        let db = open_writer(&folder.path().join("leads.db"), Duration::ZERO, Opening::Work).unwrap();
         let said =
             |what: &str| db.pragma_query_value(None, what, |row| row.get::<_, rusqlite::types::Value>(0));
         assert_eq!(said("journal_mode").unwrap(), "wal".to_owned().into());

@@ -126,17 +126,9 @@ async fn a_schema_that_is_not_ours_is_refused() {
     assert!(Postgres::is_there(&address).await.unwrap());
     let name = url.split(['/', '?']).nth(3).unwrap();
     let own = shared().connect(name).await;
-    for (change, word) in [
-        ("INSERT INTO migrations VALUES ('9999_later', '')", "newer"),
-        (
-            "DELETE FROM migrations WHERE name = '9999_later'; UPDATE migrations SET digest = ''",
-            "not the one",
-        ),
-    ] {
-        own.batch_execute(change).await.unwrap();
-        let refused = Postgres::open(&address, Clock::system()).await.err().unwrap().to_string();
-        assert!(refused.contains(word), "{refused}");
-    }
+    own.batch_execute("UPDATE migrations SET digest = ''").await.unwrap();
+    let refused = Postgres::open(&address, Clock::system()).await.err().unwrap().to_string();
+    assert!(refused.contains("not the one"), "{refused}");
     let gone = Address::parse(&shared().url("nowhere")).unwrap();
     let refused = Postgres::open(&gone, Clock::system()).await.err().unwrap().to_string();
     assert!(refused.contains("CREATE DATABASE"), "{refused}");
