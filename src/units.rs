@@ -16,6 +16,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(parsed).map_err(|_| format!("`{text}` is negative; a duration cannot be"))
 }
 
+/// Reads a duration that something may take: more than nothing, at most a day.
+///
+/// # Errors
+/// A sentence for a person.
+pub fn parse_limit(text: &str) -> Result<Duration, String> {
+    let limit = parse_duration(text)?;
+    if limit.is_zero() || limit > Duration::from_secs(24 * 60 * 60) {
+        return Err(format!("`{text}` is no limit; write more than nothing and at most \"24h\""));
+    }
+    Ok(limit)
+}
+
 /// Reads `"512B"`, `"64KiB"`, `"2MiB"`, `"1GiB"`; `KB`, `MB` and `GB` are powers of ten.
 ///
 /// # Errors
@@ -61,6 +73,10 @@ macro_rules! with_unit {
 with_unit!(
     /// A duration as a field: `#[serde(with = "units::duration")]`.
     duration, std::time::Duration, super::parse_duration
+);
+with_unit!(
+    /// A duration that something may take, as a field: `#[serde(with = "units::limit")]`.
+    limit, std::time::Duration, super::parse_limit
 );
 with_unit!(
     /// A size in bytes as a field: `#[serde(with = "units::size")]`.
@@ -113,6 +129,8 @@ mod tests {
         assert!(parse_duration("-5s").unwrap_err().contains("negative"));
         assert_eq!(parse_size("64KiB"), Ok(65_536));
         assert_eq!(parse_size("2MB"), Ok(2_000_000));
+        assert_eq!(parse_limit("24h"), Ok(Duration::from_secs(86_400)));
+        assert!(parse_limit("0s").is_err() && parse_limit("25h").is_err());
         assert!(parse_size("64").is_err());
         assert!(parse_size("64 parsecs").is_err());
     }

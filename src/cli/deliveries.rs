@@ -106,6 +106,16 @@ impl Which {
         Ok(found)
     }
 
+    /// Tells which of the ids that were given are not among those found.
+    fn all_found(&self, found: &[DeliveryId], what: &str) -> Result<(), Failure> {
+        let missing = self.ids.iter().filter(|id| !found.contains(id));
+        let missing: Vec<_> = missing.map(ToString::to_string).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::Because(format!("no {what}: {}", missing.join(", "))))
+    }
+
     fn is_narrow(&self) -> bool {
         let texts = self.error.is_some() || self.form.is_some() || self.destination.is_some();
         texts
@@ -130,7 +140,9 @@ impl Deliveries {
         };
         let ended = match &self {
             Self::List { which, limit } => {
-                list(common, &which.find(store.as_ref(), which.state, Some(*limit)).await?, *limit)
+                let found = which.find(store.as_ref(), which.state, Some(*limit)).await?;
+                list(common, &found, *limit)?;
+                which.all_found(&ids(found, |_| true), "such delivery")
             }
             Self::Replay { which, yes } => {
                 let state = which.state.unwrap_or(State::Dead);
@@ -143,7 +155,8 @@ impl Deliveries {
                         for some in ids.chunks(AT_ONCE) {
                             replayed += store.replay(some).await?;
                         }
-                        done(common, "replayed", replayed)
+                        done(common, "replayed", replayed)?;
+                        which.all_found(&ids, "dead letter")
                     }
                     false => Ok(()),
                 }
@@ -158,7 +171,8 @@ impl Deliveries {
                         for some in ids.chunks(AT_ONCE) {
                             cancelled += store.cancel(some).await?;
                         }
-                        done(common, "cancelled", cancelled)
+                        done(common, "cancelled", cancelled)?;
+                        which.all_found(&ids, "delivery that is pending, dead or withheld")
                     }
                     false => Ok(()),
                 }

@@ -1,6 +1,7 @@
 //! `[destinations.NAME]`: what every destination takes, and what its type takes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
@@ -24,6 +25,15 @@ pub struct Configured {
     /// What its type needs.
     pub parsed: Parsed,
 }
+
+/// How long an attempt may take.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(600);
+
+/// What times in the store may be, so that with all that is added to them they stay below
+/// [`LONGEST_WAIT`](crate::delivery::LONGEST_WAIT).
+const LONGEST_RETRY: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST_PROBE: Duration = Duration::from_secs(60 * 60);
+const LONGEST_SLACK: Duration = Duration::from_secs(60 * 60);
 
 /// What the built-in file says of destinations.
 pub(super) struct Defaults {
@@ -118,6 +128,42 @@ fn destination(
     Some(Configured { name: parsed_name.ok()?, lane: lane?, parsed: parsed? })
 }
 
+/// Values that fit their types and yet cannot be used.
+fn lane_problems(lane: &LaneSettings, kind: &str) -> Vec<SettingProblem> {
+    let mut problems = Vec::new();
+    let mut wrong = |key: &str, message: &str, hint: &str| {
+        problems.push(SettingProblem::new(key, message, hint));
+    };
+    if lane.start == Start::Inline && !matches!(kind, "google_sheets" | "email") {
+        wrong("start", "a form never waits for a CRM or webhook", "take it out, or write \"background\"");
+    }
+    if lane.concurrency == 0 {
+        wrong("concurrency", "at least one attempt must be allowed", "write 1 or more");
+    }
+    if lane.timeout > LONGEST_ATTEMPT {
+        wrong("timeout", "an attempt takes more than nothing and at most ten minutes", "write \"10s\"");
+    }
+    // No moment in the store is further ahead than a wait can be: what is, a clock that was wrong has written.
+    if lane.retry.iter().any(|wait| *wait > LONGEST_RETRY) {
+        wrong("retry", "a wait is a day at most", "write \"24h\" as often as it takes");
+    }
+    if lane.probe.is_zero() || lane.probe > LONGEST_PROBE {
+        wrong(
+            "probe",
+            "it is more than nothing and an hour at most, for it doubles four times",
+            "write \"1m\"",
+        );
+    }
+    if lane.lease_slack > LONGEST_SLACK {
+        wrong(
+            "lease_slack",
+            "so long would a crash hold up what was under way; an hour is the most",
+            "write \"30s\"",
+        );
+    }
+    problems
+}
+
 struct Reader<'a> {
     at: &'a Path,
     whole: Node,
@@ -127,32 +173,19 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn lane(&self, kind: &str, problems: &mut Vec<Problem>) -> Option<LaneSettings> {
-        let lane: LaneSettings =
-            read(self.only(fields_of::<LaneSettings>()), self.at, Some(self.base), problems)?;
-        let mut wrong = |key: &str, message: &str, hint: &str| {
-            problems.push(self.problem(&SettingProblem::new(key, message, hint)));
+        let read = read(self.only(fields_of::<LaneSettings>()), self.at, Some(self.base), problems)?;
+        let check = |lane: LaneSettings| match lane_problems(&lane, kind) {
+            wrong if wrong.is_empty() => Ok(lane),
+            wrong => Err(wrong),
         };
-        if lane.start == Start::Inline && !matches!(kind, "google_sheets" | "email") {
-            wrong("start", "a form never waits for a CRM or webhook", "take it out, or write \"background\"");
-        }
-        if lane.concurrency == 0 {
-            wrong("concurrency", "at least one attempt must be allowed", "write 1 or more");
-        }
-        if lane.timeout.is_zero() || lane.timeout > std::time::Duration::from_secs(600) {
-            wrong("timeout", "an attempt takes more than nothing and at most ten minutes", "write \"10s\"");
-        }
-        Some(lane)
+        read.believe(check, |wrong| problems.push(self.problem(wrong)))
     }
 
     fn typed(&self, kind: &str, problems: &mut Vec<Problem>) -> Option<Parsed> {
         match kind {
-            "email" => match self.mail {
-                Some(mail) => self.parse::<email::Settings, _>(problems, |it| {
-                    it.parse(Arc::clone(mail)).map(|parsed| Parsed::Email(Box::new(parsed)))
-                }),
-                // What is wrong with `[mail]` has been said.
-                None => None,
-            },
+            "email" => self.parse::<email::Settings, _>(problems, |it| {
+                it.parse(self.mail).map(|parsed| Parsed::Email(Box::new(parsed)))
+            }),
             "google_sheets" => self.parse::<google_sheets::Settings, _>(problems, |it| {
                 it.parse().map(|parsed| Parsed::GoogleSheets(Box::new(parsed)))
             }),
@@ -183,8 +216,8 @@ impl Reader<'_> {
                 problems.push(unknown(problem, suggest::instead(key, names)));
             }
         }
-        let settings = read(self.only(own), self.at, Some(self.base), problems)?;
-        parse(settings).map_err(|wrong| problems.extend(wrong.iter().map(|it| self.problem(it)))).ok()
+        let read = read(self.only(own), self.at, Some(self.base), problems)?;
+        read.believe(parse, |wrong| problems.push(self.problem(wrong)))
     }
 
     /// The table with these keys alone.

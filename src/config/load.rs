@@ -85,29 +85,24 @@ fn file(inputs: &Inputs, problems: &mut Vec<Problem>) -> Node {
 /// The variables with a name of their own, and their `_FILE` twins.
 fn named_variables(inputs: &Inputs, tree: &mut Node, problems: &mut Vec<Problem>) {
     for variable in variables::ALL.iter().filter(|variable| !variable.path.is_empty()) {
+        let path = Path::of(variable.path);
         let twin = format!("{}_FILE", variable.name);
         let node = match (inputs.variable(variable.name), inputs.variable(&twin)) {
             (None, None) => continue,
             (Some(_), Some(_)) => {
-                let place = Place::Variable(twin.as_str().into());
-                let message = format!("{} and {twin} are both set", variable.name);
-                problems.push(Problem::new(variable.path, place, message).hint("keep one of them"));
+                problems.push(both(&path, variable.name, &twin));
                 continue;
             }
             (Some(value), None) => Node::loose(Place::Variable(variable.name.into()), value),
-            (None, Some(path)) => {
-                let place = Place::VariableFile { variable: twin.as_str().into(), path: path.into() };
-                match std::fs::read_to_string(path) {
-                    Ok(text) => Node::loose(place, text.trim_end_matches(['\r', '\n'])),
-                    Err(error) => {
-                        let message = format!("the file cannot be read: {error}");
-                        problems.push(Problem::new(variable.path, place, message));
-                        continue;
-                    }
+            (None, Some(file)) => match in_file(&path, &twin, file) {
+                Ok(node) => node,
+                Err(problem) => {
+                    problems.push(problem);
+                    continue;
                 }
-            }
+            },
         };
-        tree.put(&Path::of(variable.path), node);
+        tree.put(&path, node);
     }
     // Each of those that send mail turns both mails on; what is missing is then reported.
     let mail: Vec<_> = variables::MAIL.iter().filter_map(|(_, path)| tree.get(&Path::of(path))).collect();
@@ -120,6 +115,20 @@ fn named_variables(inputs: &Inputs, tree: &mut Node, problems: &mut Vec<Problem>
     }
 }
 
+fn both(path: &Path, variable: &str, twin: &str) -> Problem {
+    let message = format!("{variable} and {twin} are both set");
+    Problem::new(path, Place::Variable(twin.into()), message).hint("keep one of them")
+}
+
+/// What the file holds that a `_FILE` twin names.
+fn in_file(path: &Path, twin: &str, file: &str) -> Result<Node, Problem> {
+    let place = Place::VariableFile { variable: twin.into(), path: file.into() };
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(Node::loose(place, text.trim_end_matches(['\r', '\n']))),
+        Err(error) => Err(Problem::new(path, place, format!("the file cannot be read: {error}"))),
+    }
+}
+
 /// Whether a variable is one that Kubernetes gives every container for a Service whose name begins with ours (its
 /// documentation, "Accessing the Service"): nobody has set it.
 fn is_of_kubernetes(name: &str) -> bool {
@@ -128,7 +137,7 @@ fn is_of_kubernetes(name: &str) -> bool {
     !name.contains("__") && (name.ends_with("_SERVICE_HOST") || told("_SERVICE_PORT") || told("_PORT"))
 }
 
-/// `LEAD_INTAKE__SECTION__KEY`.
+/// `LEAD_INTAKE__SECTION__KEY`, and for a secret its twin `LEAD_INTAKE__SECTION__KEY_FILE`.
 fn free_variables(inputs: &Inputs, file: &Node, known: &Node, tree: &mut Node, problems: &mut Vec<Problem>) {
     let ours =
         inputs.variables.keys().filter(|name| name.starts_with("LEAD_INTAKE_") && !is_of_kubernetes(name));
@@ -140,6 +149,13 @@ fn free_variables(inputs: &Inputs, file: &Node, known: &Node, tree: &mut Node, p
             problems.push(Problem::new("", place, format!("there is no variable {name}")).hint(hint));
             continue;
         };
+        let value = inputs.variable(name).unwrap_or_default();
+        // Where a setting of the name is there, as `ca_file` is, it is no twin.
+        let secret = name.strip_suffix("_FILE").filter(|_| {
+            let key = rest.rsplit("__").next().and_then(|key| key.strip_suffix("_FILE")).unwrap_or_default();
+            super::SECRETS.iter().any(|secret| fold(secret) == fold(key))
+        });
+        let rest = secret.and(rest.strip_suffix("_FILE")).unwrap_or(rest);
         let mut path = Path::default();
         for part in rest.split("__") {
             let there = [&*tree, file, known].into_iter().find_map(|layer| {
@@ -148,7 +164,13 @@ fn free_variables(inputs: &Inputs, file: &Node, known: &Node, tree: &mut Node, p
             });
             path = path.join(&there.unwrap_or_else(|| part.to_ascii_lowercase()));
         }
-        let value = inputs.variable(name).unwrap_or_default();
-        tree.put(&path, Node::loose(place, value));
+        match secret {
+            None => tree.put(&path, Node::loose(place, value)),
+            Some(plain) if inputs.variable(plain).is_some() => problems.push(both(&path, plain, name)),
+            Some(_) => match in_file(&path, name, value) {
+                Ok(node) => tree.put(&path, node),
+                Err(problem) => problems.push(problem),
+            },
+        }
     }
 }

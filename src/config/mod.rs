@@ -22,6 +22,7 @@ pub use problems::{Problem, Problems};
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use self::destinations::Defaults;
 use self::place::Path;
@@ -103,23 +104,21 @@ pub fn load(inputs: &Inputs) -> Result<Config, Problems> {
     let mut whole = built_in.clone();
     whole.lay(&given);
 
-    let server = read(&whole, "server", &built_in, &mut problems);
-    let intake = read(&whole, "intake", &built_in, &mut problems);
-    let store = read(&whole, "store", &built_in, &mut problems);
-    let operator = read(&whole, "operator", &built_in, &mut problems);
-    let log = read(&whole, "log", &built_in, &mut problems);
-    let forms = forms(whole.get(&Path::of("forms")), &mut problems);
+    let mut sections = Sections { whole: &whole, built_in: &built_in, problems: &mut problems };
+    let server = sections.read("server", none_of(http::Settings::problems));
+    let intake = sections.read("intake", Ok);
+    let store = sections.read("store", none_of(store::Settings::problems));
+    let operator = sections.read("operator", Ok);
+    let log = sections.read("log", none_of(telemetry::Settings::problems));
     let section = whole.get(&Path::of("destinations"));
     let is_wanted = given.get(&Path::of("mail")).is_some() || destinations::need_mail(section, &defaults);
-    let mail = is_wanted.then(|| mail(&whole, &built_in, &mut problems)).flatten().map(Arc::new);
+    let mail = is_wanted.then(|| sections.read("mail", email::MailSettings::parse)).flatten().map(Arc::new);
+    let forms = forms(whole.get(&Path::of("forms")), &mut problems);
     let destinations = destinations::destinations(section, &defaults, mail.as_ref(), &mut problems);
     let operator_mail = match (mail, &operator) {
         (Some(mail), Some(operator)) => notice(operator, mail, &destinations, &whole, &mut problems),
         _ => None,
     };
-    checked(server.as_ref(), http::Settings::problems, "server", &whole, &mut problems);
-    checked(store.as_ref(), store::Settings::problems, "store", &whole, &mut problems);
-    checked(log.as_ref(), telemetry::Settings::problems, "log", &whole, &mut problems);
     if let Some(problems) = Problems::from(problems, &secrets(&given)) {
         return Err(problems);
     }
@@ -135,45 +134,42 @@ fn taken(tree: &mut Node, name: &str) -> Node {
     tree.remove(&Path::of(name)).unwrap_or_else(|| Node::table(Place::BuiltIn))
 }
 
-fn read<T: serde::de::DeserializeOwned>(
-    whole: &Node,
-    name: &str,
-    built_in: &Node,
-    problems: &mut Vec<Problem>,
-) -> Option<T> {
-    let at = Path::of(name);
-    let node = whole.get(&at).cloned().unwrap_or_else(|| Node::table(Place::BuiltIn));
-    section::read(node, &at, built_in.get(&at), problems)
+/// The sections of which there is one.
+struct Sections<'a> {
+    whole: &'a Node,
+    built_in: &'a Node,
+    problems: &'a mut Vec<Problem>,
 }
 
-/// Adds what a section has to say about values that fit their types and yet cannot be used.
-fn checked<T>(
-    section: Option<&T>,
-    check: fn(&T) -> Vec<SettingProblem>,
-    name: &str,
-    whole: &Node,
-    problems: &mut Vec<Problem>,
-) {
-    for wrong in section.map(check).unwrap_or_default() {
-        add(wrong, name, whole, problems);
+impl Sections<'_> {
+    fn read<T: DeserializeOwned, P>(
+        &mut self,
+        name: &str,
+        check: impl FnOnce(T) -> Result<P, Vec<SettingProblem>>,
+    ) -> Option<P> {
+        let at = Path::of(name);
+        let node = self.whole.get(&at).cloned().unwrap_or_else(|| Node::table(Place::BuiltIn));
+        let read = section::read(node, &at, self.built_in.get(&at), self.problems)?;
+        read.believe(check, |wrong| add(wrong, name, self.whole, self.problems))
     }
 }
 
-fn add(wrong: SettingProblem, name: &str, whole: &Node, problems: &mut Vec<Problem>) {
+/// A check of a section that is as it should be where nothing is wrong with it.
+fn none_of<T>(
+    problems: impl FnOnce(&T) -> Vec<SettingProblem>,
+) -> impl FnOnce(T) -> Result<T, Vec<SettingProblem>> {
+    |section| {
+        let problems = problems(&section);
+        if problems.is_empty() { Ok(section) } else { Err(problems) }
+    }
+}
+
+fn add(wrong: &SettingProblem, name: &str, whole: &Node, problems: &mut Vec<Problem>) {
     let path = Path::of(name).join(&wrong.key);
     // What is missing has no place of its own: its section has.
     let node = whole.get(&path).or_else(|| whole.get(&Path::of(name)));
     let place = node.map_or(Place::BuiltIn, |node| node.place.clone());
-    problems.push(Problem::new(&path, place, wrong.message).hint(wrong.hint));
-}
-
-/// `[mail]`, believed.
-fn mail(whole: &Node, built_in: &Node, problems: &mut Vec<Problem>) -> Option<email::Mail> {
-    let settings: email::MailSettings = read(whole, "mail", built_in, problems)?;
-    settings
-        .parse()
-        .map_err(|wrong| wrong.into_iter().for_each(|wrong| add(wrong, "mail", whole, problems)))
-        .ok()
+    problems.push(Problem::new(&path, place, &wrong.message).hint(&wrong.hint));
 }
 
 /// Who of the operators is told by mail.
@@ -189,7 +185,7 @@ fn notice(
         _ => None,
     });
     email::Notice::parse(&operator.mail_to, mail, mails.take(1))
-        .map_err(|wrong| add(wrong, "operator", whole, problems))
+        .map_err(|wrong| add(&wrong, "operator", whole, problems))
         .ok()
         .flatten()
 }
@@ -198,11 +194,12 @@ fn forms(section: Option<&Node>, problems: &mut Vec<Problem>) -> Forms {
     let mut forms = Forms::default();
     for (name, node) in section.and_then(Node::entries).into_iter().flatten() {
         let at = Path::of("forms").join(name);
-        let Some(rules) = section::read::<FormRules>(node.clone(), &at, None, problems) else { continue };
-        for wrong in rules.problems() {
+        let Some(read) = section::read::<FormRules>(node.clone(), &at, None, problems) else { continue };
+        let rules = read.believe(none_of(FormRules::problems), |wrong| {
             let place = node.get(&Path::of(&wrong.key)).unwrap_or(node).place.clone();
-            problems.push(Problem::new(at.join(&wrong.key), place, wrong.message).hint(wrong.hint));
-        }
+            problems.push(Problem::new(at.join(&wrong.key), place, &wrong.message).hint(&wrong.hint));
+        });
+        let rules = rules.unwrap_or_default();
         if name == DEFAULT_FORM {
             forms.default = rules;
             continue;

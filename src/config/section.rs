@@ -11,25 +11,58 @@ use super::problems::Problem;
 use super::suggest;
 use super::tree::{Node, Value};
 use super::variables;
+use crate::units::SettingProblem;
 
 /// A section has fewer settings than this; a bound for a loop that ends when all are readable.
 const MOST_PROBLEMS: usize = 1_000;
 
+/// A section as it could be read.
+pub(super) struct Reading<T> {
+    section: T,
+    /// Where something else stands than what was given; and whether that is all that was wrong.
+    repaired: Vec<Path>,
+    is_sound: bool,
+}
+
+impl<T> Reading<T> {
+    /// Goes on to what is wrong with values that fit their types, and tells it, but for what was reported already.
+    ///
+    /// `None`: there is a problem.
+    pub(super) fn believe<P>(
+        self,
+        check: impl FnOnce(T) -> Result<P, Vec<SettingProblem>>,
+        mut tell: impl FnMut(&SettingProblem),
+    ) -> Option<P> {
+        match check(self.section) {
+            Ok(believed) => self.is_sound.then_some(believed),
+            Err(wrong) => {
+                let is_known =
+                    |key: &str| self.repaired.iter().any(|path| path.0.first().is_some_and(|it| it == key));
+                wrong
+                    .iter()
+                    .filter(|it| !is_known(it.key.split('.').next().unwrap_or("")))
+                    .for_each(&mut tell);
+                None
+            }
+        }
+    }
+}
+
 /// Reads the section that stands at `at` of the file. `defaults` is what stands in for a value that
 /// cannot be used.
 ///
-/// `None`: a value is missing or wrong; the problem is among `problems`.
+/// `None`: a value is missing or wrong and nothing can stand in for it; the problem is among `problems`.
 pub(super) fn read<T: DeserializeOwned>(
     mut node: Node,
     at: &Path,
     defaults: Option<&Node>,
     problems: &mut Vec<Problem>,
-) -> Option<T> {
+) -> Option<Reading<T>> {
     let before = problems.len();
-    let mut stopgaps = BTreeMap::new();
+    let (mut repaired, mut stopgaps) = (Vec::new(), BTreeMap::new());
     for _ in 0..MOST_PROBLEMS {
         let error = match serde_path_to_error::deserialize::<_, T>(node.clone()) {
-            Ok(section) => return (problems.len() == before).then_some(section),
+            Ok(section) => return Some(Reading { section, repaired, is_sound: problems.len() == before }),
             Err(error) => error,
         };
         let inside = found(&mut node, &path_of(error.path()));
@@ -41,8 +74,9 @@ pub(super) fn read<T: DeserializeOwned>(
             node.put(&inside, Node { place: Place::BuiltIn, value: value() });
             continue;
         }
-        if !repair(&mut node, at, &inside, &error.inner().to_string(), defaults, problems) {
-            return None;
+        match repair(&mut node, at, &inside, &error.inner().to_string(), defaults, problems) {
+            Some(path) => repaired.push(path),
+            None => return None,
         }
     }
     None
@@ -61,7 +95,7 @@ const STOPGAPS: [fn() -> Value; 8] = [
     || Value::Table(BTreeMap::new()),
 ];
 
-/// Reports one error and takes its cause out of the way. `false`: there is no way past it.
+/// Reports one error and takes its cause out of the way: where that was. `None`: there is no way past it.
 fn repair(
     node: &mut Node,
     at: &Path,
@@ -69,7 +103,7 @@ fn repair(
     message: &str,
     defaults: Option<&Node>,
     problems: &mut Vec<Problem>,
-) -> bool {
+) -> Option<Path> {
     let full = |inside: &Path| Path(at.0.iter().chain(&inside.0).cloned().collect());
     if let Some(key) = quoted(message, "missing field ") {
         let missing = inside.join(key);
@@ -78,24 +112,24 @@ fn repair(
         let problem = Problem::new(&path, place, format!("`{key}` is missing"));
         problems.push(problem.hint(variables::how_to_set(&path)));
         node.put(&missing, Node { place: Place::BuiltIn, value: Value::Hole });
-        return true;
+        return Some(missing);
     }
     let Some(culprit) = node.get(inside) else {
         problems.push(Problem::new(full(inside), node.place.clone(), message));
-        return false;
+        return None;
     };
     let problem = Problem::new(full(inside), culprit.place.clone(), "");
     if message.starts_with("unknown field ") {
         let known = message.split('`').skip(3).step_by(2).collect();
         problems.push(unknown(problem, suggest::instead(inside.last(), known)));
         node.remove(inside);
-        return true;
+        return Some(inside.clone());
     }
     let fallback = defaults.and_then(|defaults| defaults.get(inside));
     problems.push(wrong(problem, message, fallback));
     let stuck = matches!(culprit.value, Value::Hole) || culprit.place == Place::BuiltIn;
     if stuck {
-        return false;
+        return None;
     }
     let hole = Node { place: Place::BuiltIn, value: Value::Hole };
     let instead = fallback.cloned().unwrap_or(hole);
@@ -103,7 +137,7 @@ fn repair(
         Some(there) => *there = instead,
         None => node.put(inside, instead),
     }
-    true
+    Some(inside.clone())
 }
 
 /// A key that nothing reads.
@@ -199,7 +233,14 @@ mod tests {
         let mut node = defaults.clone();
         node.lay(&file);
         let mut problems = Vec::new();
-        assert!(read::<Sample>(node, &Path::of("s"), Some(&defaults), &mut problems).is_none());
+        let read = read::<Sample>(node, &Path::of("s"), Some(&defaults), &mut problems).unwrap();
+        let mut beside = Vec::new();
+        let check = |_| {
+            let wrong = |key: &str| SettingProblem::new(key, "wrong", "");
+            Err::<(), _>(vec![wrong("count"), wrong("needed"), wrong("maybe.x"), wrong("other")])
+        };
+        assert_eq!(read.believe(check, |wrong| beside.push(wrong.key.clone())), None);
+        assert_eq!(beside, ["other"], "what was reported is not reported again");
         let mut found: Vec<_> =
             problems.iter().map(|p| format!("{} {} {} {:?}", p.path, p.place, p.message, p.hint)).collect();
         found.sort();

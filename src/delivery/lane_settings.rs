@@ -12,7 +12,7 @@ use crate::units;
 #[serde(deny_unknown_fields)]
 pub struct LaneSettings {
     /// How long one attempt may take.
-    #[serde(with = "units::duration")]
+    #[serde(with = "units::limit")]
     pub timeout: Duration,
     /// Whether a submit waits for it.
     pub start: Start,

@@ -1,6 +1,7 @@
 //! The outside over HTTP: bodies in, answers out. Knows the intake's words, and no engine or vendor.
 
 mod answer;
+mod form;
 mod guard;
 mod health;
 mod page;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::destination::SettingProblem;
 use crate::secret::Secret;
@@ -15,6 +15,7 @@ use crate::units;
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Where to listen.
+    #[serde(deserialize_with = "bind")]
     pub bind: SocketAddr,
     /// Websites whose pages may send leads.
     pub allowed_origins: Vec<Origin>,
@@ -27,10 +28,10 @@ pub struct Settings {
     #[serde(with = "units::size")]
     pub body_limit: usize,
     /// How long a client may take to send its headers.
-    #[serde(with = "units::duration")]
+    #[serde(with = "units::limit")]
     pub header_timeout: Duration,
     /// How long a client may take to send its body.
-    #[serde(with = "units::duration")]
+    #[serde(with = "units::limit")]
     pub body_timeout: Duration,
     /// How many connections may be open at once.
     pub max_connections: usize,
@@ -58,6 +59,15 @@ impl Settings {
         }
         problems
     }
+}
+
+fn bind<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map_err(|_| {
+        serde::de::Error::custom(format!(
+            "`{text}` is no address and port; write numbers, such as \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::]:8080\""
+        ))
+    })
 }
 
 /// A website: scheme, host and port as a browser's `Origin` header writes them (RFC 6454 section 6.2),

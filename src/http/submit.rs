@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::multipart::MultipartRejection;
-use axum::extract::rejection::{BytesRejection, FormRejection};
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, FromRequest, Multipart, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use axum::{Extension, Form, RequestExt};
+use axum::{Extension, RequestExt};
 use serde_json::Value;
 
 use super::answer::{Refusal, invalid, refusal, taken};
-use super::{Site, guard, onward, page};
+use super::{Site, form, guard, onward, page};
 use crate::id::IdempotencyKey;
 use crate::intake::{Answer, Arrival};
 use crate::lead::validate::validate;
@@ -86,20 +86,16 @@ async fn read(request: Request, headers: &HeaderMap) -> Result<Submission, Refus
     let named = named.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let mut post = match named.as_str() {
         "application/json" => {
-            let body = request
-                .extract::<Bytes, _>()
-                .await
-                .map_err(|error: BytesRejection| unread(error.status()))?;
-            return Submission::from_json(&body)
+            return Submission::from_json(&whole(request).await?)
                 .map_err(|error| refusal(StatusCode::BAD_REQUEST, &error.to_string()));
         }
         "application/x-www-form-urlencoded" => {
-            let form = Form::<Vec<(String, String)>>::from_request(request, &()).await;
-            Submission::from_pairs(form.map_err(|error: FormRejection| unread(error.status()))?.0)
+            Submission::from_pairs(form::urlencoded(&whole(request).await?))
         }
         "multipart/form-data" => {
-            let form = Multipart::from_request(request, &()).await;
-            pairs(form.map_err(|error: MultipartRejection| unread(error.status()))?).await?
+            let parts = Multipart::from_request(request, &()).await;
+            let parts = parts.map_err(|error: MultipartRejection| unread(error.status()))?;
+            Submission::from_pairs(form::multipart(parts).await?)
         }
         _ => {
             return Err(refusal(
@@ -114,26 +110,12 @@ async fn read(request: Request, headers: &HeaderMap) -> Result<Submission, Refus
     Ok(post)
 }
 
-async fn pairs(mut form: Multipart) -> Result<Submission, Refusal> {
-    let mut pairs = Vec::new();
-    while let Some(field) = form.next_field().await.map_err(|error| unread(error.status()))? {
-        let file = field.file_name().map(str::to_owned);
-        let name = field.name().unwrap_or_default().to_owned();
-        let text = field.text().await.map_err(|error| unread(error.status()))?;
-        match file {
-            None => pairs.push((name, text)),
-            // A file input in which nothing was chosen (HTML, "constructing the entry list", step 5.8).
-            Some(file) if file.is_empty() && text.is_empty() => {}
-            Some(_) => {
-                return Err(refusal(StatusCode::BAD_REQUEST, "Files are not taken. Send the fields alone."));
-            }
-        }
-    }
-    Ok(Submission::from_pairs(pairs))
+async fn whole(request: Request) -> Result<Bytes, Refusal> {
+    request.extract().await.map_err(|error: BytesRejection| unread(error.status()))
 }
 
 /// A body that could not be read to its end.
-fn unread(status: StatusCode) -> Refusal {
+pub(super) fn unread(status: StatusCode) -> Refusal {
     if status == StatusCode::PAYLOAD_TOO_LARGE {
         refusal(status, "The body is too large. Send less.")
     } else {

@@ -36,7 +36,7 @@ impl FormRules {
             let hint = "write the two letters of ISO 3166 in capitals, such as \"GB\"";
             problems.push(SettingProblem::new("region", "this is no region of phone numbers", hint));
         }
-        let fits = |page: &str| page.starts_with('/') || (page.validate_url() && page.starts_with("http"));
+        let fits = |page: &str| page.starts_with('/') || is_of_the_web(page);
         if self.thank_you.as_deref().is_some_and(|page| !fits(page)) {
             let hint = "write a full address, such as \"https://example.com/thank-you\"";
             problems.push(SettingProblem::new("thank_you", "this is no address of a page", hint));
@@ -131,10 +131,16 @@ pub fn validate<'r>(
     }
 }
 
+/// Whether a text is a full address of a page.
+fn is_of_the_web(text: &str) -> bool {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    matches!(scheme.as_deref(), Some("http" | "https")) && text.validate_url()
+}
+
 fn validated_source(fields: &Map<String, Value>, errors: &mut FieldErrors) -> Option<Source> {
     let mut source = Fields { fields, prefix: "source.", errors: FieldErrors::default() };
     let url = source.required("url").and_then(|typed| {
-        let fits = typed.validate_url() && typed.starts_with("http");
+        let fits = is_of_the_web(typed);
         source.check(
             "url",
             fits.then(|| typed.to_owned()).ok_or("Use a full address, such as https://example.com/."),

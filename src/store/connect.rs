@@ -22,7 +22,7 @@ pub struct Settings {
     /// `sqlite://PATH` or `postgres://…`. A secret, for it may hold a password.
     pub url: Secret,
     /// How long a submit waits for a commit.
-    #[serde(with = "units::duration")]
+    #[serde(with = "units::limit")]
     pub timeout: Duration,
 }
 
@@ -61,6 +61,9 @@ impl Settings {
             return Address::parse(url).map(|address| Place::Server(Box::new(address))).map_err(unread);
         }
         match url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")) {
+            Some(":memory:") => {
+                Err(SettingProblem::new("url", "what is in memory alone is lost with the process", hint))
+            }
             Some(path) if !path.is_empty() && !path.contains('?') => Ok(Place::File(PathBuf::from(path))),
             Some(_) => Err(SettingProblem::new("url", "this names no file", hint)),
             None => Err(SettingProblem::new("url", "this is no engine that lead-intake knows", hint)),

@@ -213,6 +213,58 @@ fn a_secret_can_come_from_a_file() {
     assert_eq!(good(&[("CRM_WEBHOOK_URL_FILE", path.to_str().unwrap())]).destinations.len(), 1);
     let said = wrong(&[("CRM_WEBHOOK_URL_FILE", "/nowhere/at/all")]);
     assert!(said.contains("variable CRM_WEBHOOK_URL_FILE (/nowhere/at/all)"), "{said}");
+    // Any other secret, too; what ends in `_file` by its own name is no twin.
+    let (secret, path) = ("LEAD_INTAKE__DESTINATIONS__CRM__SECRET", path.to_str().unwrap());
+    std::fs::write(path, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+    let (twin, crm) = (format!("{secret}_FILE"), ("CRM_WEBHOOK_URL", "https://crm.test/x"));
+    good(&[crm, (&twin, path)]);
+    let mails =
+        [("SMTP_URL", "smtps://mail.test"), ("EMAIL_FROM", "a@b.test"), ("EMAIL_NOTIFY_TO", "c@b.test")];
+    let files = [(twin.as_str(), "/nowhere"), ("LEAD_INTAKE__MAIL__CA_FILE", "/no/ca.pem")];
+    let said = wrong(&[&[crm][..], &mails, &files].concat());
+    assert!(said.contains(&format!("variable {twin} (/nowhere)")) && said.contains("mail.ca_file"), "{said}");
+    let said = wrong(&[crm, (&twin, path), (secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]);
+    assert!(said.contains(&format!("{secret} and {twin} are both set")), "{said}");
+}
+
+/// A problem hides no other: neither one of its own section, nor one of the mails that a wrong `[mail]` is for.
+#[test]
+fn what_does_not_fit_its_type_hides_nothing_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lead.toml");
+    let text = "[server]\nbind = 'localhost:8080'\nmax_connections = 0\n[store]\nurl = 'sqlite::memory:'\ntimeout = '0s'\n\
+                [mail]\nsmtp_url = 7\nfrom = 'nobody'\n[forms.contact]\nregion = 'Britain'\nthank_you = 7\n\
+                [destinations.crm]\ntype = 'webhook'\nurl = 'ftp://x'\nsecret = 'short'\nrequires_consent = 'of course'\n\
+                concurrency = 0\nprobe = '2h'\nlease_slack = '2h'\nretry = ['48h']\n\
+                [destinations.team]\ntype = 'email'\naudience = 'team'\nto = ['nobody']\ntemplate = 7\n";
+    std::fs::write(&path, text).unwrap();
+    let said = wrong(&[("LEAD_INTAKE_CONFIG", path.to_str().unwrap())]);
+    for setting in [
+        "server.bind",
+        "server.max_connections",
+        "store.url",
+        "store.timeout",
+        "mail.smtp_url",
+        "mail.from",
+        "forms.contact.region",
+        "forms.contact.thank_you",
+        "destinations.crm.url",
+        "destinations.crm.secret",
+        "destinations.crm.requires_consent",
+        "destinations.crm.concurrency",
+        "destinations.crm.probe",
+        "destinations.crm.lease_slack",
+        "destinations.crm.retry",
+        "destinations.team.to",
+        "destinations.team.template",
+    ] {
+        let lines = said.lines().filter(|line| line.split("  ").any(|word| word.trim() == setting));
+        assert_eq!(lines.count(), 1, "{setting}:\n{said}");
+    }
+    assert!(
+        said.contains("Write numbers, such as \"127.0.0.1:8080\"") && said.contains("lost with the process"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -162,6 +162,18 @@ async fn a_refused_lead_is_a_dead_letter_and_can_be_replayed() {
         service.cli(&["deliveries", "replay", "--destination", "crm", "--error", "BUDGET", "--yes"]).await;
     assert_eq!((code, text.as_str()), (0, "1 replayed.\n"));
     service.until_state(&id, "crm", "delivered").await;
+    // What was named and is not there, or is no dead letter, is said to be so.
+    let (there, nowhere) = (format!("{id}/crm"), format!("{id}/nowhere"));
+    for (command, said, why) in [
+        ("replay", "0 replayed.", "no dead letter: "),
+        ("cancel", "0 cancelled.", "no delivery that is pending, dead or withheld: "),
+    ] {
+        let (code, text) = service.cli(&["deliveries", command, &there, &nowhere, "--yes"]).await;
+        assert!(code == 1 && text.starts_with(said), "{code}: {text}");
+        assert!(text.contains(&format!("{why}{there}, {nowhere}")), "{text}");
+    }
+    let (code, text) = service.cli(&["deliveries", "list", &there, &nowhere]).await;
+    assert!(code == 1 && text.contains("delivered") && text.contains(&nowhere), "{code}: {text}");
 }
 
 #[tokio::test]

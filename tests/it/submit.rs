@@ -106,6 +106,28 @@ async fn form_bodies_are_taken_too() {
     assert_eq!((taken[0].lead.consent_given, taken[1].lead.consent_given), (true, false));
 }
 
+/// Pages that say that they are in Latin-1 are sent in Windows-1252.
+#[tokio::test]
+async fn a_form_of_an_old_page_keeps_its_letters() {
+    let door = Taking::default();
+    let rest = "email=ada%40example.com&form_name=contact";
+    for body in ["name=Ren%E9+%80", "name=Ren%C3%A9+%E2%82%AC", "name=Ren\u{e9}+\u{20ac}"] {
+        let (kind, body) =
+            ("Application/X-WWW-Form-URLEncoded; charset=x", format!("{rest}&&{body}&empty&=&a=b=c"));
+        assert_eq!(send(&door, kind, None, body).await.0, StatusCode::OK);
+    }
+    let mut part = b"--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\nRen\xe9 \x80\r\n".to_vec();
+    for (name, value) in [("email", "ada@example.com"), ("form_name", "contact"), ("a", "b=c")] {
+        let head = format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        part.extend_from_slice(head.as_bytes());
+    }
+    part.extend_from_slice(b"--b--\r\n");
+    assert_eq!(send(&door, "multipart/form-data; boundary=b", None, part).await.0, StatusCode::OK);
+    for arrival in door.0.lock().unwrap().iter() {
+        assert_eq!((arrival.lead.name.as_str(), &arrival.lead.form_data["a"]), ("René €", &json!("b=c")));
+    }
+}
+
 #[tokio::test]
 async fn no_field_of_a_json_body_is_lost() {
     let door = Taking::default();

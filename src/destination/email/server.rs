@@ -1,6 +1,5 @@
 //! The mail server that `mail.smtp_url` names, and how a connection to it is made safe.
 
-use std::path::Path;
 use std::time::Duration;
 
 use lettre::transport::smtp::authentication::Credentials;
@@ -35,7 +34,7 @@ impl Server {
     /// Believes the URL; reads the certificate. The sentence of an error does not show the URL.
     pub(super) fn parse(
         url: &Secret,
-        ca_file: Option<&Path>,
+        trusted: Option<Certificate>,
         command_timeout: Duration,
     ) -> Result<Self, String> {
         let url = Url::parse(url.expose()).map_err(|error| format!("this is no URL: {error}"))?;
@@ -47,11 +46,7 @@ impl Server {
         }
         let tls = || {
             let mut builder = TlsParameters::builder(bare.clone());
-            if let Some(path) = ca_file {
-                let pem =
-                    std::fs::read(path).map_err(|error| format!("`ca_file` cannot be read: {error}"))?;
-                let certificate =
-                    Certificate::from_pem(&pem).map_err(|_| "`ca_file` holds no certificate".to_owned())?;
+            if let Some(certificate) = trusted {
                 builder = builder.add_root_certificate(certificate);
             }
             builder.build().map_err(|error| format!("TLS cannot be set up: {error}"))

@@ -1,11 +1,12 @@
 //! What mails take in the configuration: `[mail]` once, and a section for each mail that is sent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lettre::Address;
 use lettre::message::Mailbox;
+use lettre::transport::smtp::client::Certificate;
 use lettre::transport::smtp::extension::ClientId;
 use serde::{Deserialize, Deserializer};
 
@@ -49,10 +50,10 @@ pub struct MailSettings {
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// How long one command may take.
-    #[serde(with = "units::duration")]
+    #[serde(with = "units::limit")]
     pub command_timeout: Duration,
     /// How long the answer to the whole mail may take.
-    #[serde(with = "units::duration")]
+    #[serde(with = "units::limit")]
     pub final_timeout: Duration,
     /// The largest mail that is sent.
     #[serde(with = "units::size")]
@@ -88,6 +89,11 @@ pub struct Mail {
     pub(super) templates: Templates,
     pub(super) final_timeout: Duration,
     pub(super) max_size: usize,
+}
+
+fn certificate(path: &Path) -> Result<Certificate, String> {
+    let pem = std::fs::read(path).map_err(|error| format!("`{}` cannot be read: {error}", path.display()))?;
+    Certificate::from_pem(&pem).map_err(|_| format!("`{}` holds no certificate", path.display()))
 }
 
 impl MailSettings {
@@ -139,9 +145,14 @@ impl MailSettings {
                 problems.push(SettingProblem::new(key, message, hint));
             }
         }
+        let trusted = self.ca_file.as_deref().map(certificate).transpose().unwrap_or_else(|message| {
+            let hint = "name a certificate (PEM) that this user may read, or take it out";
+            problems.push(SettingProblem::new("ca_file", message, hint));
+            None
+        });
         let server = match &self.smtp_url {
             None => Err(missing("smtp_url", "SMTP_URL")),
-            Some(url) => Server::parse(url, self.ca_file.as_deref(), self.command_timeout).map_err(|message| {
+            Some(url) => Server::parse(url, trusted, self.command_timeout).map_err(|message| {
                 let hint = "write smtps://user:password@host:465 or smtp://user:password@host:587, with special characters percent-encoded";
                 SettingProblem::new("smtp_url", message, hint)
             }),
@@ -236,7 +247,7 @@ impl Settings {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn parse(self, mail: Arc<Mail>) -> Result<Parsed, Vec<SettingProblem>> {
+    pub fn parse(self, mail: Option<&Arc<Mail>>) -> Result<Parsed, Vec<SettingProblem>> {
         let mut problems = Vec::new();
         let mut to = Vec::new();
         for text in &self.to {
@@ -274,18 +285,19 @@ impl Settings {
             }
             _ => {}
         }
-        if let Err(message) = mail.templates.has(&self.template) {
+        if let Some(Err(message)) = mail.map(|mail| mail.templates.has(&self.template)) {
             problems.push(SettingProblem::new(
                 "template",
                 message,
                 "write \"notification\" or \"confirmation\", or add the files to `mail.templates`",
             ));
         }
-        if problems.is_empty() {
-            let Self { audience, template, per_day, .. } = self;
-            Ok(Parsed { audience, to, template, per_day, mail, ours: Vec::new() })
-        } else {
-            Err(problems)
+        match mail {
+            Some(mail) if problems.is_empty() => {
+                let Self { audience, template, per_day, .. } = self;
+                Ok(Parsed { audience, to, template, per_day, mail: Arc::clone(mail), ours: Vec::new() })
+            }
+            _ => Err(problems),
         }
     }
 }
