@@ -74,6 +74,12 @@ fn failed(error: tokio_postgres::Error) -> StoreError {
     }
 }
 
+/// The server has undone the transaction, which waited for another one that waited for it.
+fn is_deadlock(error: &StoreError) -> bool {
+    let StoreError::Unavailable(source) = error else { return false };
+    source.downcast_ref::<Said>().is_some_and(|said| said.code == SqlState::T_R_DEADLOCK_DETECTED.code())
+}
+
 /// A column's value.
 fn get<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, StoreError> {
     row.try_get(column).map_err(|error| StoreError::Corrupt(error.to_string()))
@@ -248,11 +254,12 @@ impl Store for Postgres {
     }
 
     async fn replay(&self, deliveries: &[DeliveryId]) -> Result<u64, StoreError> {
-        within(SHORT, write::replay(&self.pool, deliveries, self.now())).await
+        let replay = write::Change::Replay { now: self.now() };
+        within(SHORT, write::change_deliveries(&self.pool, deliveries, replay)).await
     }
 
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, StoreError> {
-        within(SHORT, write::cancel(&self.pool, deliveries)).await
+        within(SHORT, write::change_deliveries(&self.pool, deliveries, write::Change::Cancel)).await
     }
 
     async fn consent(&self, lead: LeadId, at: Timestamp) -> Result<Option<u64>, StoreError> {

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use super::pool::{Pool, Purpose, Transaction, Value};
-use super::{from_json, get, millis, share, story, text, to_json};
+use super::pool::{Pool, Purpose, Value};
+use super::{from_json, get, is_deadlock, millis, share, story, text, to_json};
 use crate::clock::Timestamp;
 use crate::id::{DeliveryId, DestinationName, LeadId};
 use crate::lead::Lead;
 use crate::store::StoreError;
+
+/// How often a change is done again that the server has undone.
+const TANGLES: usize = 3;
 
 /// One statement, alone in its transaction; how many rows it changed.
 pub(super) async fn change(pool: &Pool, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
@@ -94,49 +97,60 @@ pub(super) async fn remember(
     change(pool, sql, &[place, key, (&value, Type::TEXT)]).await.map(drop)
 }
 
-pub(super) async fn replay(
+/// What a person makes of deliveries.
+#[derive(Clone, Copy)]
+pub(super) enum Change {
+    /// Dead letters are on their way again, and a parked destination is probed, by `now`.
+    Replay { now: Option<i64> },
+    /// What has not arrived is given up.
+    Cancel,
+}
+
+/// Changes many deliveries, and does so again where the server has undone it to end a circle of waits: the service changes
+/// some of them meanwhile.
+pub(super) async fn change_deliveries(
     pool: &Pool,
     deliveries: &[DeliveryId],
-    now: Option<i64>,
+    what: Change,
 ) -> Result<u64, StoreError> {
-    let sql = "UPDATE deliveries d
-        SET state = 'pending', due_at = coalesce($3, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-            budget_used = 0
-        FROM unnest($1, $2) AS g (id, destination) JOIN leads l ON l.id = g.id
-        WHERE d.lead = l.seq AND d.destination = g.destination AND d.state = 'dead'";
-    let change = pool.begin(Purpose::Write).await?;
-    let replayed = change_and_tell(&change, deliveries, sql, &[(&now, Type::INT8)]).await?;
-    let names: Vec<&str> = deliveries.iter().map(|delivery| delivery.destination.as_str()).collect();
-    share::probe_now(&change, &names, now).await?;
-    change.commit().await?;
-    Ok(replayed)
+    for _ in 0..TANGLES {
+        match change_once(pool, deliveries, what).await {
+            Err(error) if is_deadlock(&error) => {}
+            ended => return ended,
+        }
+    }
+    change_once(pool, deliveries, what).await
 }
 
-pub(super) async fn cancel(pool: &Pool, deliveries: &[DeliveryId]) -> Result<u64, StoreError> {
-    let sql = "UPDATE deliveries d SET state = 'cancelled', due_at = NULL, open_since = NULL
-        FROM unnest($1, $2) AS g (id, destination) JOIN leads l ON l.id = g.id
-        WHERE d.lead = l.seq AND d.destination = g.destination AND d.state IN ('pending', 'dead', 'withheld')";
-    let change = pool.begin(Purpose::Write).await?;
-    let cancelled = change_and_tell(&change, deliveries, sql, &[]).await?;
-    change.commit().await?;
-    Ok(cancelled)
-}
-
-/// Changes these deliveries by one statement, whose first values they are, and adds to their stories.
-async fn change_and_tell(
-    change: &Transaction<'_>,
-    deliveries: &[DeliveryId],
-    sql: &str,
-    more: &[Value<'_>],
-) -> Result<u64, StoreError> {
+async fn change_once(pool: &Pool, deliveries: &[DeliveryId], what: Change) -> Result<u64, StoreError> {
     let ids: Vec<String> = deliveries.iter().map(|delivery| delivery.lead.to_string()).collect();
     let leads: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let destinations: Vec<&str> = deliveries.iter().map(|delivery| delivery.destination.as_str()).collect();
-    let mut values: Vec<Value<'_>> = vec![(&leads, Type::TEXT_ARRAY), (&destinations, Type::TEXT_ARRAY)];
-    values.extend_from_slice(more);
-    let changed = change.execute(sql, &values).await?;
-    story::lock(change, &leads).await?;
-    story::deliveries_changed(change, &leads, &destinations).await?;
+    let names: Vec<&str> = deliveries.iter().map(|delivery| delivery.destination.as_str()).collect();
+    let [these, places]: [Value<'_>; 2] = [(&leads, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)];
+    let change = pool.begin(Purpose::Write).await?;
+    let changed = match &what {
+        Change::Replay { now } => {
+            let sql = "UPDATE deliveries d
+                SET state = 'pending', budget_used = 0,
+                    due_at = coalesce($3, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+                FROM unnest($1, $2) AS g (id, destination) JOIN leads l ON l.id = g.id
+                WHERE d.lead = l.seq AND d.destination = g.destination AND d.state = 'dead'";
+            change.execute(sql, &[these, places, (now, Type::INT8)]).await?
+        }
+        Change::Cancel => {
+            let sql = "UPDATE deliveries d SET state = 'cancelled', due_at = NULL, open_since = NULL
+                FROM unnest($1, $2) AS g (id, destination) JOIN leads l ON l.id = g.id
+                WHERE d.lead = l.seq AND d.destination = g.destination
+                  AND d.state IN ('pending', 'dead', 'withheld')";
+            change.execute(sql, &[these, places]).await?
+        }
+    };
+    story::lock(&change, &leads).await?;
+    story::deliveries_changed(&change, &leads, &names).await?;
+    if let Change::Replay { now } = what {
+        share::probe_now(&change, &names, now).await?;
+    }
+    change.commit().await?;
     Ok(changed)
 }
 
