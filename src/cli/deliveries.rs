@@ -106,9 +106,9 @@ impl Which {
         Ok(found)
     }
 
-    /// Tells which of the ids that were given are not among those found.
+    /// Tells which of the ids that were given are not among those found, unless a filter may have left them out.
     fn all_found(&self, found: &[DeliveryId], what: &str) -> Result<(), Failure> {
-        let missing = self.ids.iter().filter(|id| !found.contains(id));
+        let missing = self.ids.iter().filter(|id| !found.contains(id) && !self.is_filtered());
         let missing: Vec<_> = missing.map(ToString::to_string).collect();
         if missing.is_empty() {
             return Ok(());
@@ -117,13 +117,12 @@ impl Which {
     }
 
     fn is_narrow(&self) -> bool {
+        self.is_filtered() || !self.ids.is_empty()
+    }
+
+    fn is_filtered(&self) -> bool {
         let texts = self.error.is_some() || self.form.is_some() || self.destination.is_some();
-        texts
-            || !self.ids.is_empty()
-            || self.lead.is_some()
-            || self.state.is_some()
-            || self.since.is_some()
-            || self.until.is_some()
+        texts || self.lead.is_some() || self.state.is_some() || self.since.is_some() || self.until.is_some()
     }
 }
 
