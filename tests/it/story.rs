@@ -57,6 +57,24 @@ fn synced(google: &Google) -> Vec<(String, String)> {
     all
 }
 
+/// A tab is known by its number, also to whoever marks its rows.
+#[tokio::test]
+async fn a_renamed_tab_is_still_marked_and_filled() {
+    let (google, hook) = (Google::start().await, Hook::start().await);
+    let service = service(&google, &hook, &[]).await;
+    service.accepted(&ada()).await;
+    shows(&google, "Leads", |rows| rows[0]["crm_synced"] == "TRUE").await;
+    google.edit("Leads", |tab| tab.title = "Our leads".to_owned());
+    for count in 2..4 {
+        service.accepted(&ada()).await;
+        let all = |rows: &[std::collections::HashMap<String, String>]| {
+            rows.len() == count && rows.iter().all(|row| row["crm_synced"] == "TRUE")
+        };
+        shows(&google, "Our leads", all).await;
+    }
+    assert!(!google.tabs().contains(&"Leads".to_owned()), "{:?}", google.tabs());
+}
+
 #[tokio::test]
 async fn crm_synced_turns_true_in_the_leads_own_row_wherever_a_person_moved_it() {
     let (google, hook) = (Google::start().await, Hook::start().await);

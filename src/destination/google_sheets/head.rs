@@ -1,5 +1,6 @@
 //! What the writer knows of its tab and header: read again when that is old, and made where it is missing.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -45,24 +46,13 @@ impl Writer {
     /// Reads tab and header, and makes what is missing. The read is paid for.
     pub(super) async fn read_head(&self, seat: &mut AtDesk<'_>) -> Result<(), Failure> {
         let now = Instant::now();
-        let head = &*seat.kept;
-        let title = head.as_ref().map_or(&self.title, |known| &known.tab.title).clone();
-        let mut read = self.api.head(&title).await?;
-        // A tab keeps its number when it is renamed, and its name can go to another one.
-        if let Some(known) = head.as_ref()
-            && read.as_ref().is_none_or(|(tab, _)| tab.sheet_id != known.tab.sheet_id)
-        {
-            let tabs = self.api.tabs().await?;
-            if let Some(renamed) = tabs.into_iter().find(|tab| tab.sheet_id == known.tab.sheet_id) {
-                read = self.api.head(&renamed.title).await?;
-            }
-        }
+        let mut read = self.find().await?;
         if read.is_none() {
             self.writes.take().await;
             seat.may_write().await?;
             self.api.add_tab(&self.title, core().count()).await?;
             info!("made the tab that leads go to");
-            read = self.api.head(&self.title).await?;
+            read = self.find().await?;
         }
         let Some((tab, mut header)) = read else { return Err(Failure::Lost("no_tab".to_owned())) };
         if header.is_empty() {
@@ -74,6 +64,24 @@ impl Writer {
         }
         *seat.kept = Some(Head { tab, header, read_at: now });
         self.id_column(&mut seat.kept).map(|_| ())
+    }
+
+    /// The tab that leads go to, and its header. It keeps its number when it is renamed, and its name can go to another one.
+    async fn find(&self) -> Result<Option<(Tab, Header)>, Failure> {
+        let known = self.tab.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let title = known.as_ref().map_or(&self.title, |tab| &tab.title);
+        let mut read = self.api.head(title).await?;
+        if let Some(known) = &known
+            && read.as_ref().is_none_or(|(tab, _)| tab.sheet_id != known.sheet_id)
+        {
+            let renamed = self.api.tabs().await?.into_iter().find(|tab| tab.sheet_id == known.sheet_id);
+            // Where it is gone, the next one is found or made by the name that was configured.
+            let title = renamed.map_or_else(|| self.title.clone(), |tab| tab.title);
+            read = self.api.head(&title).await?;
+        }
+        let found = read.as_ref().map(|(tab, _)| tab.clone());
+        *self.tab.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(read)
     }
 
     /// Where the ids stand.
@@ -130,6 +138,6 @@ impl Writer {
     pub(super) async fn head_anew(&self, seat: &mut AtDesk<'_>) -> Result<Option<(Tab, Header)>, Failure> {
         *seat.kept = None;
         self.heads.take().await;
-        self.api.head(&self.title).await
+        self.find().await
     }
 }

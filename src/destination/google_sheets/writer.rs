@@ -4,14 +4,14 @@
 //! The writer runs while rows wait and ends when there are none: nothing has to stop it.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
 use tracing::{info, warn};
 
 use super::a1::first_row;
-use super::api::Api;
+use super::api::{Api, Tab};
 use super::budget::Budget;
 use super::desk::{Desk, Seat};
 use super::failure::Failure;
@@ -28,6 +28,8 @@ pub(super) struct Writer {
     pub(super) api: Api,
     /// The tab's name in the configuration.
     pub(super) title: String,
+    /// The tab itself, once it is known.
+    pub(super) tab: Mutex<Option<Tab>>,
     pub(super) max_columns: usize,
     append_size: usize,
     look_after: Duration,
@@ -57,6 +59,7 @@ impl Writer {
         Self {
             api: Api::new(parsed),
             title: parsed.tab.clone(),
+            tab: Mutex::default(),
             max_columns: parsed.max_columns,
             append_size: parsed.append_size,
             look_after: parsed.look_after,
