@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::gate::Began;
 use super::lane::Lane;
 use super::notes::Notes;
 use crate::clock::Timestamp;
@@ -117,8 +118,16 @@ impl Lane {
 
     /// What becomes of an attempt that is over, and what the lane learns of it.
     fn judge(&self, claim: Claim, started_at: Timestamp, took: Duration, outcome: Outcome) -> Settle {
-        let outcome = self.told_from_poison(&claim, outcome);
-        let signal = self.learn(&outcome);
+        let (outcome, signal) = if self.is_poison(&claim, &outcome) {
+            let outcome = outcome.map_err(as_poison);
+            self.count(&outcome);
+            (outcome, None)
+        } else {
+            let now = Instant::now();
+            let began = Began { at: now.checked_sub(took).unwrap_or(now), clock: started_at };
+            let signal = self.learn(&outcome, began);
+            (outcome, signal)
+        };
         let settlement = self.policy.settle(claim.budget_used, &outcome, fastrand::f64());
         let (code, detail) = match &outcome {
             Ok(receipt) => ("ok".to_owned(), receipt.note.clone().unwrap_or_default()),
@@ -137,18 +146,11 @@ impl Lane {
     }
 
     /// A lead that is Blocked again although others went in since is itself the reason.
-    fn told_from_poison(&self, claim: &Claim, outcome: Outcome) -> Outcome {
-        let blocked_before =
-            claim.earlier.iter().rev().find(|attempt| attempt.outcome == AttemptOutcome::Blocked);
-        outcome.map_err(|mut error| {
-            if error.fault == Fault::Blocked
-                && blocked_before.is_some_and(|attempt| self.gate().succeeded_since(attempt.finished_at))
-            {
-                error.fault = Fault::Rejected;
-                error.detail.push_str(" Other leads went in meanwhile, so it is this lead that is refused.");
-            }
-            error
-        })
+    fn is_poison(&self, claim: &Claim, outcome: &Outcome) -> bool {
+        let mut earlier = claim.earlier.iter().rev();
+        let blocked_before = earlier.find(|attempt| attempt.outcome == AttemptOutcome::Blocked);
+        outcome.as_ref().is_err_and(|error| error.fault == Fault::Blocked)
+            && blocked_before.is_some_and(|attempt| self.gate().is_poison(attempt.finished_at))
     }
 
     /// A settlement is a fact: it is held until the store takes it, or the process ends.
@@ -227,6 +229,12 @@ impl Lane {
             ),
         }
     }
+}
+
+fn as_poison(mut error: DeliveryError) -> DeliveryError {
+    error.fault = Fault::Rejected;
+    error.detail.push_str(" Other leads went in meanwhile, so it is this lead that is refused.");
+    error
 }
 
 /// Tells the gate at the end of a settlement that the store knows its signal, or never will.

@@ -38,6 +38,15 @@ pub enum Allowance {
     NotBefore(Instant),
 }
 
+/// When an attempt began.
+#[derive(Clone, Copy, Debug)]
+pub struct Began {
+    /// By a clock that nobody moves.
+    pub at: Instant,
+    /// By the one that attempts are written down with.
+    pub clock: Timestamp,
+}
+
 /// The gate of one lane.
 #[derive(Debug)]
 pub struct Gate {
@@ -46,6 +55,7 @@ pub struct Gate {
     mode: Mode,
     failures: u32,
     held_until: Option<Instant>,
+    /// When the newest attempt began that went in.
     last_success: Option<Timestamp>,
     /// Signals that the store has not got yet: until then it knows less than we do.
     untold: u32,
@@ -54,7 +64,7 @@ pub struct Gate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Open,
-    Parked { probe_at: Instant },
+    Parked { since: Instant, probe_at: Instant },
     Ramping { limit: usize },
 }
 
@@ -81,7 +91,7 @@ impl Gate {
         match self.mode {
             Mode::Open => Allowance::Attempts(self.concurrency),
             Mode::Ramping { limit } => Allowance::Attempts(limit),
-            Mode::Parked { probe_at } if probe_at > now => Allowance::NotBefore(probe_at),
+            Mode::Parked { probe_at, .. } if probe_at > now => Allowance::NotBefore(probe_at),
             Mode::Parked { .. } => Allowance::Attempts(1),
         }
     }
@@ -95,20 +105,20 @@ impl Gate {
         }
     }
 
-    /// Whether another lead went in after `blocked_at`: then a lead that is Blocked again is itself the
-    /// reason.
-    pub fn succeeded_since(&self, blocked_at: Timestamp) -> bool {
-        self.last_success.is_some_and(|success| success > blocked_at)
+    /// Whether a lead that was Blocked at `blocked_at`, and now is again, is itself the reason: an attempt that began since
+    /// went in, and the destination is not parked. A probe that fails says nothing of its lead.
+    pub fn is_poison(&self, blocked_at: Timestamp) -> bool {
+        !matches!(self.mode, Mode::Parked { .. }) && self.last_success.is_some_and(|began| began > blocked_at)
     }
 
-    /// Learns from an attempt that ended `now`; `clock` is the wall clock's word for the same moment. What comes
-    /// of it for everybody is to be told to the store, and then [`Gate::told`].
-    pub fn record(&mut self, outcome: &Outcome, now: Instant, clock: Timestamp) -> Option<Signal> {
+    /// Learns from an attempt that ends `now`. What comes of it for everybody is to be told to the store, and then
+    /// [`Gate::told`].
+    pub fn record(&mut self, outcome: &Outcome, began: Began, now: Instant) -> Option<Signal> {
         let signal = match outcome {
             Ok(_) => {
                 self.failures = 0;
-                self.last_success = Some(clock);
-                self.widen()
+                self.last_success = self.last_success.max(Some(began.clock));
+                self.widen(began)
             }
             Err(DeliveryError { fault: Fault::Blocked, .. }) => self.park(now),
             // Nobody was asked.
@@ -116,7 +126,7 @@ impl Gate {
             // The destination answered, and it was about this lead: it is up.
             Err(DeliveryError { fault: Fault::Rejected, .. }) => {
                 self.failures = 0;
-                self.widen()
+                self.widen(began)
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
@@ -148,7 +158,10 @@ impl Gate {
             return;
         }
         match (standing.probe_in, self.mode) {
-            (Some(wait), _) => self.mode = Mode::Parked { probe_at: now + wait },
+            (Some(wait), mode) => {
+                let since = if let Mode::Parked { since, .. } = mode { since } else { now };
+                self.mode = Mode::Parked { since, probe_at: now + wait };
+            }
             (None, Mode::Parked { .. }) => self.mode = Mode::Ramping { limit: 1 },
             (None, Mode::Open | Mode::Ramping { .. }) => {}
         }
@@ -164,13 +177,15 @@ impl Gate {
         if matches!(self.mode, Mode::Parked { .. }) {
             return None;
         }
-        self.mode = Mode::Parked { probe_at: now + self.first_probe };
+        self.mode = Mode::Parked { since: now, probe_at: now + self.first_probe };
         Some(Signal::Refused { rest: self.first_probe })
     }
 
-    fn widen(&mut self) -> Option<Signal> {
+    fn widen(&mut self, began: Began) -> Option<Signal> {
         let (limit, signal) = match self.mode {
             Mode::Open => return None,
+            // It was under way when the destination was parked, and says nothing new either.
+            Mode::Parked { since, .. } if began.at < since => return None,
             Mode::Parked { .. } => (1, Some(Signal::Works)),
             Mode::Ramping { limit } => (limit.saturating_mul(2), None),
         };
@@ -190,8 +205,12 @@ mod tests {
         Err(DeliveryError::blocked("http_401", ""))
     }
 
+    fn began(at: Instant) -> Began {
+        Began { at, clock: Timestamp::UNIX_EPOCH }
+    }
+
     fn record(gate: &mut Gate, outcome: &Outcome, now: Instant) -> Option<Signal> {
-        let signal = gate.record(outcome, now, Timestamp::UNIX_EPOCH);
+        let signal = gate.record(outcome, began(now), now);
         if signal.is_some() {
             gate.told();
         }
@@ -235,7 +254,7 @@ mod tests {
         assert_eq!(gate.condition(), Condition::Parked, "another one parked it");
         gate.sync(&Standing::default(), now);
         assert_eq!(gate.allowance(now), Allowance::Attempts(1), "another one's probe went in");
-        assert!(gate.record(&blocked(), now, Timestamp::UNIX_EPOCH).is_some());
+        assert!(gate.record(&blocked(), began(now), now).is_some());
         gate.sync(&Standing::default(), now);
         assert_eq!(gate.condition(), Condition::Parked, "the store has not heard of it yet");
         gate.told();
@@ -271,14 +290,33 @@ mod tests {
     }
 
     #[test]
-    fn a_poison_lead_is_told_by_the_success_of_others_since() {
+    fn a_poison_lead_is_told_by_the_success_of_others_that_began_since() {
         let mut gate = Gate::new(8, PROBE);
         let second = |s| Timestamp::from_second(s).unwrap();
-        assert!(!gate.succeeded_since(second(1)));
-        gate.record(&Ok(Receipt::default()), Instant::now(), second(5));
-        assert!(gate.succeeded_since(second(4)));
-        assert!(!gate.succeeded_since(second(5)));
-        gate.sync(&Standing { recovered_at: Some(second(7)), ..Standing::default() }, Instant::now());
-        assert!(gate.succeeded_since(second(6)), "another process's lead went in");
+        let now = Instant::now();
+        let at = |s| Began { at: now, clock: second(s) };
+        assert!(!gate.is_poison(second(1)));
+        gate.record(&Ok(Receipt::default()), at(5), now);
+        gate.record(&Ok(Receipt::default()), at(3), now);
+        assert!(gate.is_poison(second(4)));
+        assert!(!gate.is_poison(second(5)), "it was under way when the other one was blocked");
+        gate.sync(&Standing { recovered_at: Some(second(7)), ..Standing::default() }, now);
+        assert!(gate.is_poison(second(6)), "another process's lead went in");
+        record(&mut gate, &blocked(), now);
+        assert!(!gate.is_poison(second(6)), "a probe that fails says nothing of its lead");
+    }
+
+    #[test]
+    fn what_was_under_way_when_it_was_parked_opens_nothing() {
+        let (mut gate, start) = (Gate::new(8, PROBE), Instant::now());
+        let second = Duration::from_secs(1);
+        record(&mut gate, &blocked(), start + second);
+        for outcome in [Ok(Receipt::default()), Err(DeliveryError::rejected("http_422", ""))] {
+            assert_eq!(gate.record(&outcome, began(start), start + 2 * second), None);
+            assert_eq!(gate.condition(), Condition::Parked);
+        }
+        gate.sync(&parked(PROBE), start + 3 * second);
+        let probe = began(start + 2 * second);
+        assert_eq!(gate.record(&Ok(Receipt::default()), probe, start + 4 * second), Some(Signal::Works));
     }
 }

@@ -14,13 +14,13 @@ use tracing::{error, info};
 
 use super::alerts::Alerts;
 use super::backlog::Ahead;
-use super::gate::{Allowance, Condition, Gate};
+use super::gate::{Allowance, Began, Condition, Gate};
 use super::tally::Tally;
 use super::under_way::UnderWay;
 use crate::clock::Clock;
 use crate::delivery::retry::RetryPolicy;
 use crate::delivery::standing::{Signal, Turned};
-use crate::delivery::{Birth, Claim, Outcome};
+use crate::delivery::{AttemptOutcome, Birth, Claim, Outcome};
 use crate::destination::{Destination, LaneSettings, Nature, Start};
 use crate::id::DestinationName;
 use crate::store::Store;
@@ -176,9 +176,14 @@ impl Lane {
     }
 
     /// Tells the gate what an attempt brought; what comes of it for everybody.
-    pub(super) fn learn(&self, outcome: &Outcome) -> Option<Signal> {
-        self.tally.count(crate::delivery::AttemptOutcome::of(outcome));
-        self.gate().record(outcome, Instant::now(), self.around.clock.now())
+    pub(super) fn learn(&self, outcome: &Outcome, began: Began) -> Option<Signal> {
+        self.count(outcome);
+        self.gate().record(outcome, began, Instant::now())
+    }
+
+    /// The same of one that says nothing of the destination.
+    pub(super) fn count(&self, outcome: &Outcome) {
+        self.tally.count(AttemptOutcome::of(outcome));
     }
 
     /// Tells whoever reads the log, and the operators, how the destination has turned. `why`: what the

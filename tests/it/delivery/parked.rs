@@ -123,3 +123,44 @@ async fn a_poison_lead_dies_alone() {
     assert!(dead.history.last().unwrap().detail.ends_with("it is this lead that is refused."), "{dead:?}");
     assert_eq!(house.lane.condition(), Condition::Ok);
 }
+
+/// Lets the first lead in, when it is told to; nobody else, as a token that is revoked meanwhile.
+#[derive(Default)]
+struct Revoked {
+    asked: AtomicUsize,
+    comes: Notify,
+    let_in: Notify,
+}
+
+#[async_trait]
+impl Destination for Revoked {
+    async fn deliver(&self, _: Parcel<'_>) -> Result<Receipt, DeliveryError> {
+        if self.asked.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.comes.notify_one();
+            self.let_in.notified().await;
+            return Ok(Receipt::of("late"));
+        }
+        Err(DeliveryError::blocked("http_401", "Wrong token."))
+    }
+
+    async fn check(&self) -> Result<(), DeliveryError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_lead_that_goes_in_late_opens_nothing_and_kills_nobody() {
+    let revoked = Arc::new(Revoked::default());
+    let probe = Duration::from_millis(1);
+    let house = house_of(Arc::<Revoked>::clone(&revoked), Start::Background, false, probe, Clock::system());
+    let late = accepted(house.submit(None, true).await);
+    soon(revoked.comes.notified()).await;
+    let refused = accepted(house.submit(None, true).await);
+    house.until(refused, |it| !it.history.is_empty()).await;
+    assert_eq!(house.lane.condition(), Condition::Parked);
+    revoked.let_in.notify_one();
+    house.until(late, |it| it.state == State::Delivered).await;
+    let tried = house.delivery(refused).await.history.len();
+    let probed = house.until(refused, |it| it.history.len() > tried + 2).await;
+    assert_eq!((probed.state, house.lane.condition()), (State::Pending, Condition::Parked));
+}
