@@ -72,7 +72,7 @@ async fn claim(store: &dyn Store) -> Duration {
     let took = began.elapsed();
     assert_eq!(claims.len(), AT_ONCE);
     for claim in claims {
-        store.release(claim).await.expect("the store answers");
+        store.release(&claim).await.expect("the store answers");
     }
     took
 }

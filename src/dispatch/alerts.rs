@@ -19,7 +19,7 @@ use crate::store::{Store, StoreError};
 /// The least time between two mails that one destination has parked.
 const APART: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// How long to wait before a mail is tried again, for each try; then the log alone has said it.
+/// How long to wait before a mail is tried again, for each try; then as long as the last again and again.
 const AGAIN: [Duration; 6] = [
     Duration::from_secs(1),
     Duration::from_secs(30),
@@ -102,11 +102,16 @@ impl Operators {
                         () = self.stop.cancelled() => return,
                         told = self.tell(&due.alert) => told,
                     };
-                    if let (Err(why), Some(wait)) = (told, AGAIN.get(due.tries)) {
-                        let name = due.alert.destination.clone();
-                        warn!(destination = %name, why, "the operators are not told yet");
-                        pending.insert(name, Pending { tries: due.tries + 1, at: Instant::now() + *wait, ..due });
-                    }
+                    let name = due.alert.destination.clone();
+                    let (tries, wait) = match told {
+                        Ok(None) => continue,
+                        Ok(Some(wait)) => (0, wait),
+                        Err(why) => {
+                            warn!(destination = %name, why, "the operators are not told yet");
+                            (due.tries + 1, AGAIN[due.tries.min(AGAIN.len() - 1)])
+                        }
+                    };
+                    pending.insert(name, Pending { tries, at: Instant::now() + wait, ..due });
                 }
                 alert = alerts.recv() => {
                     let Some(alert) = alert else { return };
@@ -116,27 +121,32 @@ impl Operators {
         }
     }
 
-    /// Sends the mail that the alert is worth, if any.
-    async fn tell(&self, alert: &Alert) -> Result<(), String> {
+    /// Sends the mail that the alert is worth, if any; `Some`: it is not worth one before so long.
+    async fn tell(&self, alert: &Alert) -> Result<Option<Duration>, String> {
         let Alert { destination: name, why, at } = alert;
         let stored = |error: StoreError| Chain(&error).to_string();
         let Some(why) = why else {
             if self.store.recall(name, IS_OPEN).await.map_err(stored)?.is_none() {
-                return Ok(());
+                return Ok(None);
             }
             let subject = format!("{name} works again");
             let text = format!(
                 "The destination `{name}` has worked again since {at}. What waited for it is being delivered."
             );
             self.send(alert, "back", &subject, &text).await?;
-            return self.store.remember(name, IS_OPEN, "").await.map_err(stored);
+            return self.store.remember(name, IS_OPEN, "").await.map(|()| None).map_err(stored);
         };
+        if self.store.recall(name, IS_OPEN).await.map_err(stored)?.is_some() {
+            return Ok(None);
+        }
         let before = self.store.recall(name, SENT_AT).await.map_err(stored)?;
         let before = before.and_then(|at| at.parse::<Timestamp>().ok());
         let now = self.clock.now();
-        if before.is_some_and(|before| until(before, now) < APART) {
-            info!(destination = %name, "the operators were told less than six hours ago");
-            return Ok(());
+        // A clock that was ahead may have written it.
+        let since = before.filter(|before| *before <= now).map(|before| until(before, now));
+        if let Some(wait) = since.and_then(|since| APART.checked_sub(since)).filter(|wait| !wait.is_zero()) {
+            info!(destination = %name, "the operators were told less than six hours ago; they are told then, if it is still so");
+            return Ok(Some(wait));
         }
         let subject = format!("{name} has stopped: somebody must act");
         let text = format!(
@@ -148,7 +158,7 @@ impl Operators {
         );
         self.send(alert, "parked", &subject, &text).await?;
         self.store.remember(name, IS_OPEN, "yes").await.map_err(stored)?;
-        self.store.remember(name, SENT_AT, &now.to_string()).await.map_err(stored)
+        self.store.remember(name, SENT_AT, &now.to_string()).await.map(|()| None).map_err(stored)
     }
 
     async fn send(&self, alert: &Alert, what: &str, subject: &str, text: &str) -> Result<(), String> {

@@ -12,16 +12,20 @@ use super::gate::Began;
 use super::lane::Lane;
 use super::notes::Notes;
 use crate::clock::Timestamp;
+use crate::delivery::standing::{Signal, Turned};
 use crate::delivery::{Attempt, AttemptOutcome, Claim, DeliveryError, Fault, Outcome, Settlement};
 use crate::destination::{Handoff, Parcel};
 use crate::report::Chain;
 use crate::store::{Settle, Settled};
 
-/// The first and the longest wait before a settlement that the store could not take is tried again.
-const SETTLE_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// The first and the longest wait before the store is told again what it could not take.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// How long after its deadline an attempt that did not come back is given up: a fault of ours.
 const OVERRUN: Duration = Duration::from_secs(5);
+
+/// What the store calls an attempt whose claim ended unsettled.
+const LOST: &str = "lost";
 
 impl Lane {
     /// Makes the attempt and settles it. The permit is for the destination alone: the next one goes there while
@@ -29,13 +33,23 @@ impl Lane {
     pub(super) async fn attempt(&self, mut claim: Claim, permit: impl Send) {
         let Some(_alone) = self.under_way.begin(claim.delivery.lead).await else {
             // What the other attempt brought is read by the next claim.
-            return self.release(claim).await;
+            return self.release(&claim).await;
         };
         if !self.covers_attempt(&mut claim).await {
             return;
         }
         let started_at = self.around.clock.now();
         let start = Instant::now();
+        if let Some(lost) = lost(&claim) {
+            warn!(delivery = %claim.delivery, attempt = lost, "an attempt was lost: the process that made it has ended");
+            // What ends a process may be the lead itself.
+            if claim.budget_used as usize > self.policy.waits().len() {
+                let detail = "The process ended while the attempt was under way, and no further is left.";
+                return self
+                    .finish(claim, started_at, Duration::ZERO, Err(DeliveryError::unknown(LOST, detail)))
+                    .await;
+            }
+        }
         match self.deliver(&claim, started_at).await {
             Some(outcome) => {
                 let settle = self.judge(claim, started_at, start.elapsed(), outcome);
@@ -43,7 +57,7 @@ impl Lane {
                 self.ended();
                 self.settle(settle).await;
             }
-            None => self.release(claim).await,
+            None => self.release(&claim).await,
         }
     }
 
@@ -60,6 +74,7 @@ impl Lane {
             }
             Err(error) => {
                 warn!(delivery = %claim.delivery, error = %Chain(&error), "lease not renewed; nothing sent");
+                self.release(claim).await;
                 false
             }
         }
@@ -155,10 +170,10 @@ impl Lane {
 
     /// A settlement is a fact: it is held until the store takes it, or the process ends.
     async fn settle(&self, settle: Settle) {
-        let (mut wait, longest) = SETTLE_AGAIN;
+        let (mut wait, longest) = AGAIN;
         let delivery = settle.claim.delivery.clone();
         let _told = settle.signal.map(|_| Told(self));
-        let mut next = settle;
+        let (mut next, mut is_repeat) = (settle, false);
         loop {
             let again = next.again();
             match self.around.store.settle(next).await {
@@ -166,6 +181,9 @@ impl Lane {
                     if !changed {
                         info!(%delivery, "the settlement changed nothing: the delivery has gone on");
                     }
+                    // Whether it was this one that parked it, the answer may have said that was lost.
+                    let refused = matches!(again.signal, Some(Signal::Refused { .. }));
+                    let turned = turned.or((is_repeat && refused).then_some(Turned::Parked));
                     let attempt = &again.attempt;
                     let succeeded = attempt.outcome == AttemptOutcome::Delivered;
                     self.turned(turned, &attempt.code, &attempt.detail, succeeded);
@@ -174,23 +192,38 @@ impl Lane {
                 }
                 Err(error) => warn!(%delivery, error = %Chain(&error), "cannot settle yet"),
             }
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.around.give_up.cancelled() => {
-                    error!(%delivery, "not settled before the end; its lease will end and it is looked at again");
-                    return;
-                }
+            if !self.rests(wait).await {
+                error!(%delivery, "not settled before the end; its lease will end and it is looked at again");
+                return;
             }
             wait = (wait * 2).min(longest);
+            is_repeat = true;
             next = again;
         }
     }
 
-    pub(super) async fn release(&self, claim: Claim) {
-        let delivery = claim.delivery.clone();
-        match self.around.store.release(claim).await {
-            Ok(_) => info!(%delivery, "released unsent"),
-            Err(error) => warn!(%delivery, error = %Chain(&error), "cannot release; its lease will end"),
+    /// Gives a claim back unsent. Else its lease would have to end, and it would count as a lost attempt: so it is said
+    /// until the store takes it, or the process ends.
+    pub(super) async fn release(&self, claim: &Claim) {
+        let delivery = &claim.delivery;
+        let (mut wait, longest) = AGAIN;
+        loop {
+            match self.around.store.release(claim).await {
+                Ok(_) => return info!(%delivery, "released unsent"),
+                Err(error) => warn!(%delivery, error = %Chain(&error), "cannot release yet"),
+            }
+            if !self.rests(wait).await {
+                return warn!(%delivery, "not released before the end; its lease will end");
+            }
+            wait = (wait * 2).min(longest);
+        }
+    }
+
+    /// Waits. `false`: the process ends.
+    async fn rests(&self, wait: Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => true,
+            () = self.around.give_up.cancelled() => false,
         }
     }
 
@@ -229,6 +262,12 @@ impl Lane {
             ),
         }
     }
+}
+
+/// The attempt before this one, if no process settled it.
+fn lost(claim: &Claim) -> Option<u32> {
+    let last = claim.earlier.last().filter(|last| last.code == LOST && last.number + 1 == claim.attempt);
+    last.map(|last| last.number)
 }
 
 fn as_poison(mut error: DeliveryError) -> DeliveryError {

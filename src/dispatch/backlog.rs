@@ -104,6 +104,7 @@ impl Lane {
             ClaimRequest { destination: self.name.clone(), limit, lease, rest: self.settings.probe };
         let Claimed { claims, standing } = self.around.store.claim_due(request).await?;
         self.gate().sync(&standing, Instant::now());
+        self.found(&standing);
         let meanwhile = self.ahead.ended.load(Ordering::Relaxed).wrapping_sub(ended);
         let ahead = if self.is_open() { (meanwhile * 2).min(CLAIM_BATCH) } else { 0 };
         self.ahead.most.store(ahead, Ordering::Relaxed);
@@ -150,7 +151,7 @@ impl Lane {
         self.ahead.waiting.fetch_sub(1, Ordering::Relaxed);
         match permits {
             Some(permits) if !is_ahead || self.is_open() => self.attempt(claim, permits).await,
-            _ => self.release(claim).await,
+            _ => self.release(&claim).await,
         }
         self.wake();
     }

@@ -19,7 +19,7 @@ use super::tally::Tally;
 use super::under_way::UnderWay;
 use crate::clock::Clock;
 use crate::delivery::retry::RetryPolicy;
-use crate::delivery::standing::{Signal, Turned};
+use crate::delivery::standing::{Signal, Standing, Turned};
 use crate::delivery::{AttemptOutcome, Birth, Claim, Outcome};
 use crate::destination::{Destination, LaneSettings, Nature, Start};
 use crate::id::DestinationName;
@@ -58,6 +58,7 @@ pub struct Lane {
     tally: Tally,
     /// Since the process began.
     has_worked: AtomicBool,
+    has_looked: AtomicBool,
     pub(super) settings: LaneSettings,
     pub(super) policy: RetryPolicy,
     pub(super) destination: Arc<dyn Destination>,
@@ -83,6 +84,7 @@ impl Lane {
             wake: Notify::new(),
             tally: Tally::default(),
             has_worked: AtomicBool::new(false),
+            has_looked: AtomicBool::new(false),
             name,
             nature,
             settings,
@@ -209,6 +211,15 @@ impl Lane {
                 self.around.alerts.say(&self.name, None, at);
             }
             None => {}
+        }
+    }
+
+    /// A process that finds its destination parked when it starts says so again: the one before may have ended too early.
+    /// Who has been told already is told nothing.
+    pub(super) fn found(&self, standing: &Standing) {
+        if !self.has_looked.swap(true, Ordering::Relaxed) && standing.probe_in.is_some() {
+            let why = "It was parked before this process began; its last attempts say why.".to_owned();
+            self.around.alerts.say(&self.name, Some(why), self.around.clock.now());
         }
     }
 

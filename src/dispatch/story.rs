@@ -121,21 +121,25 @@ impl Story {
 
     /// Shows what is not shown, and hears what is wished when it is time. `true`: that was all.
     async fn round(&self, listen_at: &mut Instant) -> Result<bool, Trouble> {
+        let mut heard = Ok(());
         if *listen_at <= Instant::now() {
             *listen_at = Instant::now() + self.listen_every;
-            self.hear().await?;
+            for board in &self.boards {
+                heard = self.hear(board.as_ref()).await.and(heard);
+            }
         }
         let unshown = self.around.store.unshown(BATCH).await?;
-        if unshown.is_empty() {
-            return Ok(true);
-        }
         let is_all = unshown.len() < BATCH as usize;
-        let (synced, failing) = self.news(&unshown).await?;
-        for board in &self.boards {
-            board.show(&synced, &failing).await?;
+        if !unshown.is_empty() {
+            let (synced, failing) = self.news(&unshown).await?;
+            let mut shown = Ok(());
+            for board in &self.boards {
+                shown = board.show(&synced, &failing).await.and(shown);
+            }
+            shown?;
+            self.around.store.shown(unshown).await?;
         }
-        self.around.store.shown(unshown).await?;
-        Ok(is_all)
+        heard.map(|()| is_all)
     }
 
     /// What the changes come to, by what the store says now.
@@ -181,31 +185,37 @@ impl Story {
     }
 
     /// Reads what people wrote beside failing deliveries; `retry` is done.
-    async fn hear(&self) -> Result<(), Trouble> {
-        for board in &self.boards {
-            let mut answers = Vec::new();
-            for wish in board.wishes().await? {
-                if !wish.action.trim().eq_ignore_ascii_case("retry") {
-                    continue;
-                }
-                let replayed = self.around.store.replay(std::slice::from_ref(&wish.id)).await?;
-                let now = self.around.clock.now();
-                let action = if replayed == 1 {
-                    info!(delivery = %wish.id, "replayed: asked for in the sheet");
-                    format!("retried {now}")
-                } else {
-                    format!("nothing to retry at {now}: it is not a dead letter")
-                };
-                if let Some(lane) = self.lanes.get(&wish.id.destination) {
-                    lane.wake();
-                }
-                answers.push(Wish { action, ..wish });
+    async fn hear(&self, board: &dyn Board) -> Result<(), Trouble> {
+        let mut answers = Vec::new();
+        let mut replayed_all = Ok(());
+        for wish in board.wishes().await? {
+            if !wish.action.trim().eq_ignore_ascii_case("retry") {
+                continue;
             }
-            if !answers.is_empty() {
-                board.answer(&answers).await?;
+            let replayed = match self.around.store.replay(std::slice::from_ref(&wish.id)).await {
+                Ok(replayed) => replayed,
+                // Those before it have their answer.
+                Err(error) => {
+                    replayed_all = Err(error);
+                    break;
+                }
+            };
+            let now = self.around.clock.now();
+            let action = if replayed == 1 {
+                info!(delivery = %wish.id, "replayed: asked for in the sheet");
+                format!("retried {now}")
+            } else {
+                format!("nothing to retry at {now}: it is not a dead letter")
+            };
+            if let Some(lane) = self.lanes.get(&wish.id.destination) {
+                lane.wake();
             }
+            answers.push(Wish { action, ..wish });
         }
-        Ok(())
+        if !answers.is_empty() {
+            board.answer(&answers).await?;
+        }
+        Ok(replayed_all?)
     }
 }
 

@@ -44,7 +44,7 @@ pub trait Store: Send + Sync + 'static {
     async fn settle(&self, settle: Settle) -> Result<Settled, StoreError>;
 
     /// Gives a claim back unsent: due at once, not counted. Returns whether the delivery changed.
-    async fn release(&self, claim: Claim) -> Result<bool, StoreError>;
+    async fn release(&self, claim: &Claim) -> Result<bool, StoreError>;
 
     /// Lengthens a claim's lease to `lease` from now. `false` when the claim has been lost.
     async fn renew(&self, delivery: &DeliveryId, attempt: u32, lease: Duration) -> Result<bool, StoreError>;

@@ -176,6 +176,22 @@ async fn a_refused_lead_is_a_dead_letter_and_can_be_replayed() {
     assert!(code == 1 && text.contains("delivered") && text.contains(&nowhere), "{code}: {text}");
 }
 
+/// RFC 7617; and what `headers` says wins.
+#[tokio::test]
+async fn user_and_password_of_the_url_are_sent() {
+    for (more, sent) in [(None, "Basic YWRhOnBAc3M="), (Some("Bearer 7"), "Bearer 7")] {
+        let hook = Hook::start().await;
+        let url = hook.url().replace("://", "://ada:p%40ss@");
+        let mut variables = vec![("CRM_WEBHOOK_URL", url.as_str())];
+        variables.extend(more.map(|more| ("LEAD_INTAKE__DESTINATIONS__CRM__HEADERS__AUTHORIZATION", more)));
+        let service = Service::start(&variables).await;
+        let id = service.accepted(&ada()).await;
+        service.until_state(&id, "crm", "delivered").await;
+        assert_eq!(hook.calls()[0].headers["authorization"], sent);
+        assert!(!service.log().contains("ss@"), "{}", service.log());
+    }
+}
+
 #[tokio::test]
 async fn retry_after_is_kept_to_and_holds_the_whole_lane() {
     for (status, wait) in [(429, "3600"), (503, "Fri, 01 Jan 2100 00:00:00 GMT")] {

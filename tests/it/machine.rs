@@ -235,7 +235,7 @@ async fn compare(store: &dyn Store, clock: &Clock, born_withheld: bool, events: 
             }
             (Event::Release(_), Some(claim)) => {
                 let attempt = claim.attempt;
-                store.release(claim).await.unwrap();
+                store.release(&claim).await.unwrap();
                 model.fails(attempt, |model| model.due = model.now);
             }
             (

@@ -85,6 +85,54 @@ async fn a_destination_that_a_restart_mended_is_told_to_work_again() {
 }
 
 #[tokio::test]
+async fn a_destination_that_parked_before_the_process_began_is_told_if_it_was_not() {
+    let (smtp, hook) = (Smtp::start(Mode::Plain).await, Hook::start().await);
+    let mut first = service(&smtp, &hook, &[("SMTP_URL", "smtp://127.0.0.1:9?tls=none")]).await;
+    let database = format!("sqlite://{}", first.folder.path().join("data/lead-intake.db").display());
+    hook.script().always(Fault::status(401));
+    first.accepted(&ada()).await;
+    first.until_logged("the operators are not told yet").await;
+    assert_eq!(first.terminate().await, 0);
+    let _second = service(&smtp, &hook, &[("DATABASE_URL", &database)]).await;
+    let mails = soon(smtp.until(|mails| ours(mails).len() == 1)).await;
+    assert_eq!(ours(&mails)[0].header("subject").unwrap(), "lead-intake: crm has stopped: somebody must act");
+}
+
+/// Six hours apart is later, not never; and a moment that a wrong clock wrote is none.
+#[tokio::test]
+async fn who_was_told_too_short_a_time_ago_is_told_later() {
+    let (smtp, hook) = (Smtp::start(Mode::Plain).await, Hook::start().await);
+    let service = service(&smtp, &hook, &[]).await;
+    let database = service.folder.path().join("data/lead-intake.db");
+    let now = lead_intake::clock::Clock::system().now();
+    let ago = std::time::Duration::from_secs(6 * 60 * 60 - 2);
+    let ahead = std::time::Duration::from_secs(10 * 24 * 60 * 60);
+    for (turn, told_at) in
+        [now, now.checked_sub(ago).unwrap(), now.checked_add(ahead).unwrap()].iter().enumerate()
+    {
+        if turn > 0 {
+            let set = "UPDATE memory SET value = ?1 WHERE key = 'operators told at'";
+            let store = rusqlite::Connection::open(&database).unwrap();
+            assert_eq!(store.execute(set, [told_at.to_string()]).unwrap(), 1);
+        }
+        hook.script().always(Fault::status(401));
+        let id = service.accepted(&ada()).await;
+        soon(smtp.until(|mails| ours(mails).len() == 2 * turn + 1)).await;
+        hook.script().mend();
+        service.until_state(&id, "crm", "delivered").await;
+        soon(smtp.until(|mails| ours(mails).len() == 2 * turn + 2)).await;
+        let forgotten = async {
+            let asked = "SELECT count(*) FROM memory WHERE key = 'operators wait for'";
+            let store = rusqlite::Connection::open(&database).unwrap();
+            while store.query_row(asked, [], |row| row.get::<_, i64>(0)).unwrap() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon(forgotten).await;
+    }
+}
+
+#[tokio::test]
 async fn without_a_word_the_team_is_told_and_a_mail_that_fails_is_tried_again() {
     let (smtp, hook) = (Smtp::start(Mode::Plain).await, Hook::start().await);
     let service = service(&smtp, &hook, &[("LEAD_INTAKE__DESTINATIONS__NOTIFICATION__FORMS", "other")]).await;

@@ -357,6 +357,31 @@ async fn a_crash_between_accept_and_settle_loses_nothing() {
     assert_eq!(hook.taken().len(), 1, "both calls carry the same id");
 }
 
+/// What ends a process may be the lead: it is not sent for ever.
+#[tokio::test]
+async fn a_lead_whose_attempts_end_the_process_again_and_again_is_a_dead_letter() {
+    let hook = Hook::start().await;
+    hook.script().always(Fault::Hang);
+    let url = hook.url();
+    let variables = [("CRM_WEBHOOK_URL", url.as_str()), ("LEAD_INTAKE__DESTINATIONS__CRM__RETRY", "1ms")];
+    let mut service = Service::start(&variables).await;
+    let id = service.accepted(&ada()).await;
+    for calls in 1..=2 {
+        soon(hook.until(|came| came.len() == calls)).await;
+        service.kill().await;
+        let file = service.folder.path().join("data/lead-intake.db");
+        let store = rusqlite::Connection::open(file).unwrap();
+        store.execute("UPDATE deliveries SET due_at = 0 WHERE state = 'pending'", []).unwrap();
+        drop(store);
+        service = service.again().await;
+        service.until_logged("an attempt was lost").await;
+    }
+    let delivery = service.until_state(&id, "crm", "dead").await;
+    let codes: Vec<_> = delivery["history"].as_array().unwrap().iter().map(|it| it["code"].clone()).collect();
+    assert_eq!(codes, ["lost", "lost", "lost"]);
+    assert_eq!(hook.calls().len(), 2);
+}
+
 #[tokio::test]
 async fn what_a_clock_that_was_ahead_wrote_down_waits_no_longer_than_it_should() {
     let hook = Hook::start().await;

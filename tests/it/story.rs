@@ -75,6 +75,30 @@ async fn a_renamed_tab_is_still_marked_and_filled() {
     assert!(!google.tabs().contains(&"Leads".to_owned()), "{:?}", google.tabs());
 }
 
+/// Each tab for itself: a person needs the list of failures the most where something is wrong.
+#[tokio::test]
+async fn a_broken_tab_of_leads_keeps_no_failure_from_being_listed() {
+    let (google, hook) = (Google::start().await, Hook::start().await);
+    let service = service(&google, &hook, &[]).await;
+    let is_dead = |id: &str, state: &str| {
+        let (id, state) = (id.to_owned(), state.to_owned());
+        move |rows: &[std::collections::HashMap<String, String>]| {
+            rows.iter().any(|row| row["lead id"] == id && row["state"] == state)
+        }
+    };
+    hook.script().always(hook::Fault::status(422));
+    let synced = service.accepted(&ada()).await;
+    shows(&google, FAILED, is_dead(&synced, "dead")).await;
+    google.edit("Leads", |tab| tab.set(0, 0, "no id any more"));
+    hook.script().mend();
+    assert_eq!(service.cli(&["deliveries", "replay", "--yes"]).await.0, 0);
+    service.until_state(&synced, "crm", "delivered").await;
+    shows(&google, FAILED, is_dead(&synced, "delivered")).await;
+    hook.script().always(hook::Fault::status(422));
+    let dead = service.accepted(&ada()).await;
+    shows(&google, FAILED, is_dead(&dead, "dead")).await;
+}
+
 #[tokio::test]
 async fn crm_synced_turns_true_in_the_leads_own_row_wherever_a_person_moved_it() {
     let (google, hook) = (Google::start().await, Hook::start().await);

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
 use reqwest::Url;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use super::signature::Key;
@@ -110,10 +113,29 @@ impl Settings {
             }
         }
         match url {
-            Ok(url) if problems.is_empty() => {
+            Ok(mut url) if problems.is_empty() => {
+                if let Some(value) = basic(&mut url) {
+                    headers.entry(AUTHORIZATION).or_insert(value);
+                }
                 Ok(Parsed { url, keys, headers, timestamp: self.timestamp, flavour: self.flavour })
             }
             _ => Err(problems),
         }
     }
+}
+
+/// Takes user and password out of a URL: as a header (RFC 7617), for nobody else sends them.
+fn basic(url: &mut Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let mut text: Vec<u8> = percent_decode_str(url.username()).collect();
+    text.push(b':');
+    text.extend(percent_decode_str(url.password().unwrap_or_default()));
+    // A URL with a host takes both.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(text))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }

@@ -188,7 +188,7 @@ impl Store for Postgres {
         self.settles.run(settle::Verdict::new(&settle, self.now())?).await
     }
 
-    async fn release(&self, claim: Claim) -> Result<bool, StoreError> {
+    async fn release(&self, claim: &Claim) -> Result<bool, StoreError> {
         within(SHORT, write::release(&self.pool, &claim.delivery, claim.attempt, self.now())).await
     }
 

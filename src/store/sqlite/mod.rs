@@ -129,8 +129,9 @@ impl Store for Sqlite {
         self.writer.run(move |db, now| claim::settle(db, &settle, now)).await
     }
 
-    async fn release(&self, claim: Claim) -> Result<bool, StoreError> {
-        self.writer.run(move |db, now| claim::release(db, &claim.delivery, claim.attempt, now)).await
+    async fn release(&self, claim: &Claim) -> Result<bool, StoreError> {
+        let (delivery, attempt) = (claim.delivery.clone(), claim.attempt);
+        self.writer.run(move |db, now| claim::release(db, &delivery, attempt, now)).await
     }
 
     async fn renew(&self, delivery: &DeliveryId, attempt: u32, lease: Duration) -> Result<bool, StoreError> {

@@ -309,7 +309,7 @@ async fn a_retry_waits_its_time_and_a_release_costs_nothing(engine: Engine) {
     let second = engine.claim().await.remove(0);
     assert_eq!((second.attempt, second.budget_used), (2, 1));
     assert!(engine.store.renew(&second.delivery, 2, 2 * LEASE).await.unwrap());
-    assert!(engine.store.release(second).await.unwrap());
+    assert!(engine.store.release(&second).await.unwrap());
     let third = engine.claim().await.remove(0);
     assert_eq!((third.attempt, third.budget_used), (3, 1));
     assert!(!engine.store.renew(&third.delivery, 2, LEASE).await.unwrap(), "that claim is over");
