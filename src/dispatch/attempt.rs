@@ -50,6 +50,14 @@ impl Lane {
                     .await;
             }
         }
+        // It was planned where that was not asked for yet.
+        if self.settings.requires_consent && !claim.lead.submitted.consent_given {
+            let detail = "The visitor has not consented, and `requires_consent` asks for it by now. With consent (`lead-intake leads consent`) it can be replayed.";
+            let outcome = Err(DeliveryError::rejected("no_consent", detail));
+            self.count(&outcome);
+            let settle = self.write_down(claim, started_at, Duration::ZERO, &outcome, None);
+            return self.settle(settle).await;
+        }
         match self.deliver(&claim, started_at).await {
             Some(outcome) => {
                 let settle = self.judge(claim, started_at, start.elapsed(), outcome);
@@ -143,8 +151,20 @@ impl Lane {
             let signal = self.learn(&outcome, began);
             (outcome, signal)
         };
-        let settlement = self.policy.settle(claim.budget_used, &outcome, fastrand::f64());
-        let (code, detail) = match &outcome {
+        self.write_down(claim, started_at, took, &outcome, signal)
+    }
+
+    /// The settlement of an attempt, logged.
+    fn write_down(
+        &self,
+        claim: Claim,
+        started_at: Timestamp,
+        took: Duration,
+        outcome: &Outcome,
+        signal: Option<Signal>,
+    ) -> Settle {
+        let settlement = self.policy.settle(claim.budget_used, outcome, fastrand::f64());
+        let (code, detail) = match outcome {
             Ok(receipt) => ("ok".to_owned(), receipt.note.clone().unwrap_or_default()),
             Err(error) => (error.code.clone(), error.detail.clone()),
         };
@@ -152,11 +172,11 @@ impl Lane {
             number: claim.attempt,
             started_at,
             finished_at: self.around.clock.now(),
-            outcome: AttemptOutcome::of(&outcome),
+            outcome: AttemptOutcome::of(outcome),
             code,
             detail,
         };
-        self.log(&claim, &attempt, took, &outcome, &settlement);
+        self.log(&claim, &attempt, took, outcome, &settlement);
         Settle { claim, attempt, settlement, signal }
     }
 

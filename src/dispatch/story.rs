@@ -169,10 +169,17 @@ impl Story {
         let failed = |it: &&crate::delivery::Attempt| it.outcome != AttemptOutcome::Delivered;
         let last_failure = delivery.history.iter().rev().find(failed);
         let lane = self.lanes.get(&delivery.id.destination);
+        // A sheet that may not have the lead gets neither it nor what was said of it.
+        let is_withheld = |it: &DeliveryRecord| it.kind == Kind::Sheet && it.state == State::Withheld;
+        let is_shown = !record.deliveries.iter().any(is_withheld);
         Failing {
             id: delivery.id.clone(),
             type_name: lane.map(|lane| lane.nature().type_name.to_owned()).unwrap_or_default(),
-            error: last_failure.map(|it| format!("{}: {}", it.code, it.detail)).unwrap_or_default(),
+            error: match last_failure {
+                Some(it) if is_shown => format!("{}: {}", it.code, it.detail),
+                Some(it) => it.code.clone(),
+                None => String::new(),
+            },
             attempts: delivery.history.len().to_string(),
             last_attempt: delivery.history.last().map(|it| it.finished_at.to_string()).unwrap_or_default(),
             next_retry: delivery.due_at.map(|due| due.to_string()).unwrap_or_default(),
@@ -180,7 +187,11 @@ impl Story {
                 State::Pending => "retrying".to_owned(),
                 state => state.to_string(),
             },
-            payload: serde_json::to_string(record.lead.as_ref()).unwrap_or_default(),
+            payload: if is_shown {
+                serde_json::to_string(record.lead.as_ref()).unwrap_or_default()
+            } else {
+                NO_CONSENT.to_owned()
+            },
         }
     }
 
@@ -218,6 +229,9 @@ impl Story {
         Ok(replayed_all?)
     }
 }
+
+/// What stands in the place of a lead that the sheet may not have.
+const NO_CONSENT: &str = "withheld: without consent; see `lead-intake leads show`";
 
 /// Whether every CRM and webhook has the lead.
 fn is_synced(record: &LeadRecord) -> bool {

@@ -313,6 +313,50 @@ async fn the_calls_that_are_left_set_the_pace() {
     assert_eq!(crm.calls().len(), 1, "no call is made that HubSpot would refuse");
 }
 
+/// The form's own words for it: a submission of unknown outcome is not repeated, whoever asked and is gone.
+#[tokio::test]
+async fn a_form_whose_process_was_killed_in_the_middle_is_not_submitted_again() {
+    let crm = hubspot::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    let form = format!("portal_id = \"42\", form_id = \"f-1\", base_url = \"{}\"", crm.url());
+    std::fs::write(&file, format!("[destinations.hubspot]\nform = {{ {form} }}\n")).unwrap();
+    let mut service = service(&crm, &[("LEAD_INTAKE_CONFIG", file.to_str().unwrap())]).await;
+    crm.next("POST /submissions", Fault::ApplyThenHang);
+    let mut lead = ada();
+    lead["source"]["hutk"] = json!("no cookie of HubSpot's");
+    let id = service.accepted(&lead).await;
+    let is_submission = |call: &stand_ins::api::Call| call.line().starts_with("POST /submissions");
+    soon(crm.until(|calls| calls.last().is_some_and(is_submission))).await;
+    service.kill().await;
+    let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    store.execute("UPDATE deliveries SET due_at = 0 WHERE state = 'pending'", []).unwrap();
+    let again = service.again().await;
+    let delivery = again.until_state(&id, "hubspot", "delivered").await;
+    assert!(delivery["receipt"]["note"].as_str().unwrap().contains("not sent twice"), "{delivery}");
+    let submissions = crm.vendor().submissions.clone();
+    assert_eq!((submissions.len(), submissions[0]["context"].get("hutk")), (1, None));
+}
+
+/// A gateway's page is no word of HubSpot's: neither a refusal of the lead, nor a success.
+#[tokio::test]
+async fn a_page_in_the_place_of_an_answer_says_nothing() {
+    let crm = hubspot::start().await;
+    let service = service(&crm, &[]).await;
+    for status in [400, 406, 418] {
+        crm.next("POST", Fault::html(status));
+        let id = service.accepted(&ada()).await;
+        let first =
+            service.until_delivery(&id, "hubspot", |it| it["history"][0]["outcome"].is_string()).await;
+        assert_eq!(first["history"][0]["outcome"], "transient", "{status}");
+        service.until_state(&id, "hubspot", "delivered").await;
+    }
+    crm.next("PATCH", Fault::html(200));
+    let id = service.accepted(&ada()).await;
+    let first = service.until_delivery(&id, "hubspot", |it| it["history"][0]["outcome"].is_string()).await;
+    assert_eq!(first["history"][0]["outcome"], "unknown");
+}
+
 #[tokio::test]
 async fn a_form_is_submitted_once_and_never_again_after_a_lost_answer() {
     let crm = hubspot::start().await;
@@ -326,7 +370,7 @@ async fn a_form_is_submitted_once_and_never_again_after_a_lost_answer() {
     let mut service = service(&crm, &[("LEAD_INTAKE_CONFIG", file.to_str().unwrap())]).await;
     service.beside = Some(folder);
     let mut lead = ada();
-    lead["source"]["hutk"] = json!("0123456789abcdef");
+    lead["source"]["hutk"] = json!("0123456789abcdef0123456789abcdef");
     // The contact is made, the form refuses for a moment: the contact is not made again.
     crm.next("POST /submissions", Fault::html(429));
     let id = service.accepted(&lead).await;
@@ -354,7 +398,7 @@ async fn a_form_is_submitted_once_and_never_again_after_a_lost_answer() {
     let submissions = crm.vendor().submissions.clone();
     assert_eq!(submissions.len(), 1);
     let form = &submissions[0];
-    assert_eq!(form["context"]["hutk"], "0123456789abcdef");
+    assert_eq!(form["context"]["hutk"], "0123456789abcdef0123456789abcdef");
     assert_eq!(form["context"]["pageUri"], lead["source"]["url"]);
     assert_eq!(form["legalConsentOptions"]["consent"]["text"], "You may call me.");
     let made = |calls: &[stand_ins::api::Call]| {

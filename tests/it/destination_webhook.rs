@@ -176,6 +176,29 @@ async fn a_refused_lead_is_a_dead_letter_and_can_be_replayed() {
     assert!(code == 1 && text.contains("delivered") && text.contains(&nowhere), "{code}: {text}");
 }
 
+/// Consent is asked for when the lead is sent, not only when it was planned.
+#[tokio::test]
+async fn who_has_not_consented_is_not_sent_once_that_is_asked_for() {
+    let hook = Hook::start().await;
+    hook.script().always(Fault::status(422));
+    let asks = "LEAD_INTAKE__DESTINATIONS__CRM__REQUIRES_CONSENT";
+    let mut service = service(&hook, &[(asks, "false")]).await;
+    let mut lead = ada();
+    lead["consent_given"] = json!(false);
+    let id = service.accepted(&lead).await;
+    service.until_state(&id, "crm", "dead").await;
+    assert_eq!(service.terminate().await, 0);
+    hook.script().mend();
+    let service = service.again_with(&[(asks, "true")]).await;
+    let replay = ["deliveries", "replay", "--yes"];
+    assert_eq!(service.cli(&replay).await.1, "1 replayed.\n");
+    let refused = service.until_delivery(&id, "crm", |it| it["history"][1]["code"] == "no_consent").await;
+    assert_eq!((&refused["state"], hook.taken().len()), (&json!("dead"), 0));
+    assert_eq!(service.cli(&["leads", "consent", &id]).await.0, 0);
+    assert_eq!(service.cli(&replay).await.1, "1 replayed.\n");
+    service.until_state(&id, "crm", "delivered").await;
+}
+
 /// RFC 7617; and what `headers` says wins.
 #[tokio::test]
 async fn user_and_password_of_the_url_are_sent() {

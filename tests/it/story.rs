@@ -99,6 +99,25 @@ async fn a_broken_tab_of_leads_keeps_no_failure_from_being_listed() {
     shows(&google, FAILED, is_dead(&dead, "dead")).await;
 }
 
+/// A sheet that asks for consent gets nothing of who has not given it, by this way neither.
+#[tokio::test]
+async fn a_failure_is_listed_without_the_lead_where_the_sheet_may_not_have_it() {
+    let (google, hook) = (Google::start().await, Hook::start().await);
+    let asks = ("LEAD_INTAKE__DESTINATIONS__SHEET__REQUIRES_CONSENT", "true");
+    let anyway = ("LEAD_INTAKE__DESTINATIONS__CRM__REQUIRES_CONSENT", "false");
+    let service = service(&google, &hook, &[asks, anyway]).await;
+    let refusal = hook::Fault::Answer { status: 422, headers: vec![], body: "Ada has no budget".to_owned() };
+    hook.script().always(refusal);
+    let mut lead = ada();
+    lead["consent_given"] = serde_json::json!(false);
+    let id = service.accepted(&lead).await;
+    shows(&google, FAILED, |rows| rows.iter().any(|row| row["lead id"] == id && row["state"] == "dead"))
+        .await;
+    let row = google.records(FAILED).remove(0);
+    assert_eq!(row["error"], "http_422");
+    assert!(!format!("{row:?}").contains("Ada") && row["payload"].starts_with("withheld"), "{row:?}");
+}
+
 #[tokio::test]
 async fn crm_synced_turns_true_in_the_leads_own_row_wherever_a_person_moved_it() {
     let (google, hook) = (Google::start().await, Hook::start().await);

@@ -51,6 +51,9 @@ pub struct Settings {
     pub append_size: usize,
 }
 
+/// A lease holds it, and no lease may come near the time after which one is a clock's lie.
+const LONGEST_LOOK_AFTER: Duration = Duration::from_secs(60 * 60);
+
 /// The settings, believed.
 pub struct Parsed {
     pub(super) spreadsheet_id: String,
@@ -99,6 +102,10 @@ impl Settings {
             if value < 6 {
                 wrong(key, "fewer than 6 a minute is too slow to work with".to_owned(), "Google allows 60");
             }
+        }
+        if self.look_after > LONGEST_LOOK_AFTER {
+            let hint = "leave it out: Google ends a write after 180 s";
+            wrong("look_after", "an hour is the most that is waited for what may be there".to_owned(), hint);
         }
         if !(10_000..=2_000_000).contains(&self.append_size) {
             wrong("append_size", "an append is 10 KB to 2 MB".to_owned(), "write \"1500KB\"");

@@ -75,12 +75,21 @@ pub(super) fn judge(reply: &Reply, attempt: u32, earlier: &[Attempt]) -> Deliver
         DeliveryError::new(Fault::Transient { retry_after: wait }, code.clone(), format!("{what}{said}"))
     };
     match reply.status.as_u16() {
+        // What has no JSON is no word of HubSpot's API, unless it is about the request's size.
+        400..=499
+            if is_page
+                && !matches!(
+                    reply.status.as_u16(),
+                    401 | 404 | 408 | 409 | 413 | 414 | 423 | 429 | 431 | 477
+                ) =>
+        {
+            transient(reply.retry_after, "Something before HubSpot refused the call; it is tried again.")
+        }
         400 => invalid(reply, code, &said),
         401 => DeliveryError::blocked(
             code,
             format!("HubSpot does not accept the token. Make a new one and set HUBSPOT_ACCESS_TOKEN.{said}"),
         ),
-        403 if is_page => transient(None, "Something before HubSpot refused the call; it is tried again."),
         403 => DeliveryError::blocked(
             code,
             format!(

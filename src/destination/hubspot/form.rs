@@ -16,6 +16,11 @@ use crate::destination::api::{Api, Call};
 /// The step's name in the notebook.
 const STEP: &str = "form";
 
+/// What the step says before the call, where that surely brought nothing, and where nobody knows what it brought.
+const SENDING: &str = "sending";
+const UNSENT: &str = "unsent";
+const LOST: &str = "lost";
+
 /// Submits the lead to the form, once. Returns what a person should know of it.
 pub(super) async fn submit(
     form: &Form,
@@ -23,8 +28,14 @@ pub(super) async fn submit(
     parsed: &Parsed,
     parcel: &Parcel<'_>,
 ) -> Result<Option<String>, DeliveryError> {
-    if let Some(before) = parcel.steps.get(STEP) {
-        return Ok(note(before));
+    match parcel.steps.get(STEP).map(String::as_str) {
+        // The process ended, or was to end, while it was under way.
+        Some(SENDING) => {
+            parcel.notebook.finish_step(STEP, LOST).await?;
+            return Ok(note(LOST));
+        }
+        Some(UNSENT) | None => parcel.notebook.finish_step(STEP, SENDING).await?,
+        Some(before) => return Ok(note(before)),
     }
     let path = [
         "submissions",
@@ -39,8 +50,9 @@ pub(super) async fn submit(
     let answer = api.call(Call::send(Method::POST, &path, &body), parcel.now, parcel.deadline).await;
     let ended = match answer {
         Ok(reply) if reply.status.is_success() => "submitted",
-        Ok(reply) if reply.status.is_server_error() => "lost",
+        Ok(reply) if reply.status.is_server_error() => LOST,
         Ok(reply) => {
+            parcel.notebook.finish_step(STEP, UNSENT).await?;
             let mut error = fault::judge(&reply, parcel.attempt, parcel.earlier);
             error.detail = format!("The contact is there; the form was not submitted. {}", error.detail);
             return Err(error);
@@ -48,9 +60,10 @@ pub(super) async fn submit(
         Err(lost) => {
             let error = lost.into_error(NAME);
             if !matches!(error.fault, Fault::Unknown { .. }) {
+                parcel.notebook.finish_step(STEP, UNSENT).await?;
                 return Err(error);
             }
-            "lost"
+            LOST
         }
     };
     parcel.notebook.finish_step(STEP, ended).await?;
@@ -58,7 +71,7 @@ pub(super) async fn submit(
 }
 
 fn note(ended: &str) -> Option<String> {
-    (ended == "lost").then(|| "the answer to the form's submission was lost; it is not sent twice".to_owned())
+    (ended == LOST).then(|| "the answer to the form's submission was lost; it is not sent twice".to_owned())
 }
 
 fn body(form: &Form, parsed: &Parsed, parcel: &Parcel<'_>) -> Value {
@@ -70,8 +83,10 @@ fn body(form: &Form, parsed: &Parsed, parcel: &Parcel<'_>) -> Value {
     );
     let submitted = &lead.submitted;
     let mut context = json!({ "pageUri": submitted.source.url });
-    // A foreign cookie would merge two visitors: only what the page itself gave.
-    if let Some(cookie) = submitted.source.more.get("hutk").and_then(Value::as_str) {
+    // A foreign cookie would merge two visitors: only what the page itself gave, and only what can be one, for HubSpot
+    // refuses a lead with another.
+    let is_cookie = |text: &&str| text.len() == 32 && text.bytes().all(|it| it.is_ascii_hexdigit());
+    if let Some(cookie) = submitted.source.more.get("hutk").and_then(Value::as_str).filter(is_cookie) {
         context["hutk"] = json!(cookie);
     }
     let mut body = json!({

@@ -131,7 +131,7 @@ impl HubSpot {
             let reply = self.call(call, parcel).await?;
             match reply.status {
                 status if status.is_success() => {
-                    let id = reply.json["id"].as_str().map(str::to_owned).or(existing);
+                    let id = reply.json["id"].as_str().map(str::to_owned);
                     return Ok(Contact { id: id.ok_or_else(|| unreadable(&reply))?, created: false });
                 }
                 // Deleted or merged meanwhile: once more from the beginning.

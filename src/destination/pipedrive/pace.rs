@@ -68,8 +68,9 @@ pub(super) fn rest(reply: &Reply, in_a_row: u32, now: Timestamp, jitter: f64) ->
         let own = until_midnight(now) + Duration::from_secs(60) + HOUR.mul_f64(jitter / 6.0);
         return Rest { own, all: own.min(HOUR), daily: true };
     }
-    let asked = reply.number("x-ratelimit-reset").map(Duration::from_secs).or(reply.retry_after);
-    let asked = asked.filter(|wait| !wait.is_zero() && *wait <= DAY);
+    let sane = |wait: &Duration| !wait.is_zero() && *wait <= DAY;
+    let reset = reply.number("x-ratelimit-reset").map(Duration::from_secs).filter(sane);
+    let asked = reset.max(reply.retry_after.filter(sane));
     let wait = match in_a_row {
         TOO_OFTEN.. => asked.unwrap_or_default().max(HOUR),
         _ => asked.unwrap_or_else(|| WINDOW * 2_u32.saturating_pow(in_a_row.saturating_sub(1))),
@@ -124,7 +125,8 @@ mod tests {
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
         let status = StatusCode::TOO_MANY_REQUESTS;
-        Reply { status, headers, json: serde_json::Value::Null, said: String::new(), retry_after: None }
+        let retry_after = crate::net::retry_after(&headers, Timestamp::UNIX_EPOCH);
+        Reply { status, headers, json: serde_json::Value::Null, said: String::new(), retry_after }
     }
 
     fn seconds(headers: &[(&'static str, &'static str)], in_a_row: u32) -> (u64, u64) {
@@ -141,6 +143,10 @@ mod tests {
             (4, 4),
             "that is no number of seconds"
         );
+        for reset in ["0", "60", "1764000000"] {
+            let both = [("x-ratelimit-reset", reset), ("retry-after", "120")];
+            assert_eq!(seconds(&both, 1), (120, 120), "the later, of those that can be meant");
+        }
         assert_eq!([1, 2, 3, 4].map(|times| seconds(&[], times).0), [2, 4, 8, 16]);
         assert_eq!(seconds(&[("x-ratelimit-reset", "7")], 5), (3_600, 3_600));
     }

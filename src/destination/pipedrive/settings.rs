@@ -17,6 +17,9 @@ use crate::units;
 /// Where every company's own address ends.
 const VENDOR: &str = ".pipedrive.com";
 
+/// A lease holds it, and no lease may come near the time after which one is a clock's lie.
+const LONGEST_SETTLE: Duration = Duration::from_secs(60 * 60);
+
 /// `[destinations.NAME]` of the type `pipedrive`.
 #[derive(Debug, Deserialize)]
 pub struct Settings {
@@ -107,6 +110,13 @@ impl Settings {
         let mut wrong = |key: &str, message: String, hint: &str| {
             problems.push(SettingProblem::new(key, message, hint));
         };
+        if self.settle > LONGEST_SETTLE {
+            wrong(
+                "settle",
+                "an hour is the most that is waited for what may be there".to_owned(),
+                "write \"70s\"",
+            );
+        }
         let token = self.api_token.expose();
         if token.is_empty() || !token.bytes().all(|it| it.is_ascii_graphic()) {
             let hint = "take it from Pipedrive: Personal preferences, API";
