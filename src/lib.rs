@@ -35,7 +35,12 @@
 //! - A lease is the attempt's timeout, the time for which the vendor may still apply what was sent
 //!   ([`destination::Destination::quiet_period`]) and some slack: a lost attempt is not repeated while it may land.
 //! - A [`delivery::DeliveryError`] shows its code alone and so can be logged; its detail is for the store and for people.
-//! - What a rule of ours forbids to send is `cancelled`: it is neither delivered nor dead.
+//! - What a rule of ours forbids to send is `cancelled`: it is neither delivered nor dead. Who has not consented to what asks
+//!   for it by now is a dead letter all the same: once consent is given it can be replayed.
+//! - A lead is taken for poison only by a success of another that began after its own refusal, and never while its destination
+//!   is parked: a broken destination may refuse each lead twice, and must not kill one.
+//! - Webhooks may go to private addresses. Whoever configures a URL runs the service, and an n8n or a CRM in the same network
+//!   is a common receiver; no visitor gives a URL that is called.
 //! - The sheet is written by whoever brings the first row, until none waits: nothing has to be started or stopped. Rows
 //!   are appended where the answer says where they went; `crm_synced` and the failing deliveries are told from two small
 //!   tables that the settling transaction fills, so that no event can be lost.
