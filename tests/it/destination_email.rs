@@ -359,6 +359,43 @@ async fn nothing_that_a_visitor_typed_adds_a_header_a_recipient_or_a_line() {
     assert!(status == 400 && body["errors"]["fieldErrors"]["email"].is_array());
 }
 
+/// With a key the lead's id is known before it is sent: nothing between the parts of a mail may be.
+#[tokio::test]
+async fn no_visitor_adds_a_part_to_a_mail() {
+    let smtp = Smtp::start(Mode::Plain).await;
+    let url = smtp.url();
+    let to = [
+        ("SMTP_URL", url.as_str()),
+        ("EMAIL_FROM", "hello@example.com"),
+        ("EMAIL_NOTIFY_TO", "sales@example.com"),
+    ];
+    let boundaries = |mails: &[stand_ins::smtp::Mail]| -> Vec<String> {
+        let of = |mail: &stand_ins::smtp::Mail| {
+            let kind = mail.header("content-type").unwrap();
+            kind.split("boundary=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+        };
+        mails.iter().map(of).collect()
+    };
+    // The same form and key at another owner's service, or an earlier day's mail, tell what stands between the parts.
+    let mut lead = ada();
+    let key = [("Idempotency-Key", "known")];
+    let first = Service::start(&to).await;
+    assert_eq!(first.submit_with(&lead, &key).await.0, 200);
+    let mut known = boundaries(&sent(&smtp, 2).await);
+    known.push(format!("part_{}", first.submit_with(&lead, &key).await.1["id"].as_str().unwrap()));
+    let parts = |boundary: &String| {
+        format!("\n--{boundary}\nContent-Type: text/html\n\n<b>evil</b>\n--{boundary}--\n")
+    };
+    lead["form_data"] = json!({ "message": known.iter().map(parts).collect::<String>() });
+    let second = Service::start(&to).await;
+    assert_eq!(second.submit_with(&lead, &key).await.0, 200);
+    for mail in sent(&smtp, 4).await.into_iter().skip(2) {
+        let own = boundaries(std::slice::from_ref(&mail)).remove(0);
+        assert!(!known.contains(&own), "{own}");
+        assert!(!mail.part("text/html").unwrap().contains("<b>evil</b>"));
+    }
+}
+
 #[tokio::test]
 async fn a_mail_comes_from_our_domain_to_each_once_and_its_subject_stays_a_line() {
     let smtp = Smtp::start(Mode::Plain).await;

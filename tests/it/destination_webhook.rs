@@ -176,6 +176,21 @@ async fn a_refused_lead_is_a_dead_letter_and_can_be_replayed() {
     assert!(code == 1 && text.contains("delivered") && text.contains(&nowhere), "{code}: {text}");
 }
 
+/// Express says which path it does not know, and a debugging receiver all that it got.
+#[tokio::test]
+async fn what_a_receiver_quotes_shows_no_secret() {
+    let hook = Hook::start().await;
+    let url = format!("{}/s3cr3t-p4th?k3y=v4lue7", hook.url().trim_end_matches('/'));
+    let body = "Cannot POST /s3cr3t-p4th?k3y=v4lue7 with Bearer t0ken77: no such budget".to_owned();
+    hook.script().next(Fault::Answer { status: 422, headers: vec![], body });
+    let token = ("LEAD_INTAKE__DESTINATIONS__CRM__HEADERS__AUTHORIZATION", "Bearer t0ken77");
+    let service = Service::start(&[("CRM_WEBHOOK_URL", &url), token]).await;
+    let id = service.accepted(&ada()).await;
+    let dead = service.until_state(&id, "crm", "dead").await;
+    let said = dead["history"][0]["detail"].as_str().unwrap();
+    assert!(said.ends_with("Cannot POST /…?… with …: no such budget"), "{said}");
+}
+
 /// Consent is asked for when the lead is sent, not only when it was planned.
 #[tokio::test]
 async fn who_has_not_consented_is_not_sent_once_that_is_asked_for() {

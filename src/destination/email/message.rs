@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use lettre::Message;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, MultiPartKind, SinglePart};
+use ring::digest::{Context, SHA256};
 
 use super::settings::Mail;
 use super::templates::Texts;
@@ -46,8 +47,6 @@ pub(super) struct Letter {
 pub(super) struct Sending<'a> {
     /// What the letter is about, as one word: the same on every attempt.
     pub(super) event: String,
-    /// What stands between its parts: at most 70 characters (RFC 2046 section 5.1.1).
-    pub(super) boundary: String,
     /// Its date.
     pub(super) written_at: Timestamp,
     /// The attempts before this one.
@@ -63,8 +62,6 @@ impl<'a> Sending<'a> {
     pub(super) fn of(parcel: &Parcel<'a>) -> Self {
         Self {
             event: parcel.delivery.event_id(),
-            // Not of the event: a destination's name can be long.
-            boundary: format!("part_{}", parcel.lead.id),
             written_at: parcel.lead.received_at,
             earlier: parcel.earlier,
             deadline: parcel.deadline,
@@ -100,8 +97,21 @@ pub(super) fn write(
     }
     let body = MultiPart::builder()
         .kind(MultiPartKind::Alternative)
-        .boundary(sending.boundary.clone())
+        .boundary(boundary(texts))
         .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(texts.text.clone()))
         .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(texts.html.clone()));
     Ok(builder.multipart(body)?.formatted())
+}
+
+/// What stands between the parts: 45 of at most 70 characters (RFC 2046 section 5.1.1), the same on every attempt. It is made
+/// of what the mail says: no visitor can write a text that holds it, and so no part of their own.
+fn boundary(texts: &Texts) -> String {
+    let mut hash = Context::new(&SHA256);
+    for text in [&texts.subject, &texts.text, &texts.html] {
+        hash.update(text.as_bytes());
+        hash.update(&[0]);
+    }
+    let digest = hash.finish();
+    let hex = digest.as_ref().iter().take(20).map(|byte| format!("{byte:02x}"));
+    std::iter::once("part_".to_owned()).chain(hex).collect()
 }

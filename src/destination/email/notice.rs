@@ -69,7 +69,6 @@ impl Messenger for Post {
         let now = self.clock.now();
         let sending = Sending {
             event: id.to_owned(),
-            boundary: format!("notice_{}", now.as_millisecond()),
             written_at: now,
             earlier: &[],
             deadline: Instant::now() + TIMEOUT,

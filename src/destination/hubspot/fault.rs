@@ -113,7 +113,8 @@ pub(super) fn judge(reply: &Reply, attempt: u32, earlier: &[Attempt]) -> Deliver
             )
         }
         423 => {
-            transient(Some(Duration::from_secs(2)), "The contact is locked for a moment; it is tried again.")
+            let wait = reply.retry_after.unwrap_or_default().max(Duration::from_secs(2));
+            transient(Some(wait), "The contact is locked for a moment; it is tried again.")
         }
         429 => {
             let wait = reply.retry_after.unwrap_or(match reply.json["policyName"].as_str() {

@@ -142,11 +142,11 @@ pub(super) fn judge(reply: Reply, asked: Asked, named: &Named) -> Result<Value, 
             format!("The company's Pipedrive account is closed or not paid for. Put that right in Pipedrive's billing settings.{quoted}"),
         ),
         403 if !spoken => DeliveryError::new(
-            Fault::Transient { retry_after: Some(SHUT_OUT) },
+            Fault::Transient { retry_after: Some(wait.max(SHUT_OUT)) },
             "pipedrive_shut_out",
-            "Pipedrive's gatekeeper (Cloudflare) shuts us out, as it does after too many calls. Everything rests for 15 minutes; make other integrations of this Pipedrive call less if it goes on.",
+            "Pipedrive's gatekeeper (Cloudflare) shuts us out, as it does after too many calls. Everything rests for 15 minutes at least; make other integrations of this Pipedrive call less if it goes on.",
         )
-        .holding_lane(SHUT_OUT),
+        .holding_lane(wait.max(SHUT_OUT)),
         403 if code.contains("feature_capping") => DeliveryError::blocked(
             code,
             format!("The limit of the company's Pipedrive plan is reached. Delete what is not needed there, or raise the plan; the leads wait.{quoted}"),

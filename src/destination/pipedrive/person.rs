@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::client::LONGEST_CALL;
 use super::memory::{self, Memory, same};
 use super::{Pipedrive, Trip, bodies, too_early};
@@ -36,9 +38,11 @@ impl Pipedrive {
             Some(Memory::Person(id)) => Some(id),
             _ => None,
         };
-        if let Some(id) = saved.or(remembered) {
-            if self.client.one(&["api", "v2", "persons", &id.to_string()], moment).await?.is_some() {
-                if saved.is_none() {
+        for id in saved.into_iter().chain(remembered.filter(|id| saved != Some(*id))) {
+            let known = self.client.one(&["api", "v2", "persons", &id.to_string()], moment).await?;
+            // Under another account's token the number is somebody else's; and people give a person another address.
+            if known.is_some_and(|person| has_address(&person, &same(email.as_str()))) {
+                if saved != Some(id) {
                     parcel.notebook.finish_step(STEP, &id.to_string()).await?;
                 }
                 return Ok((id, 0));
@@ -106,9 +110,7 @@ impl Pipedrive {
         let (mut found, ours) = (Vec::new(), same(trip.parcel.lead.submitted.email.as_str()));
         self.client
             .list(&["api", "v2", "persons"], &[("updated_since", &since)], trip.moment, |person| {
-                let emails = person["emails"].as_array().into_iter().flatten();
-                let has = emails.filter_map(|email| email["value"].as_str()).any(|email| same(email) == ours);
-                if has && person["is_deleted"] != true {
+                if has_address(person, &ours) && person["is_deleted"] != true {
                     found.extend(person["id"].as_u64());
                 }
             })
@@ -146,4 +148,10 @@ impl Pipedrive {
         }
         created
     }
+}
+
+/// Whether a person, as the API shows one, has the address.
+fn has_address(person: &Value, address: &str) -> bool {
+    let emails = person["emails"].as_array().into_iter().flatten();
+    emails.filter_map(|email| email["value"].as_str()).any(|email| same(email) == address)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use super::Flavour;
+use super::{Flavour, Parsed};
 use crate::clock::Timestamp;
 use crate::delivery::{DeliveryError, Fault, Receipt};
 use crate::net::{Answer, Lost};
@@ -17,13 +17,13 @@ const QUEUE_REST: Duration = Duration::from_secs(5 * 60);
 const BREATHER: Duration = Duration::from_secs(5);
 
 /// Judges a whole answer.
-pub(super) fn judge(answer: &Answer, flavour: Flavour, now: Timestamp) -> Result<Receipt, DeliveryError> {
-    let status = answer.status;
+pub(super) fn judge(answer: &Answer, parsed: &Parsed, now: Timestamp) -> Result<Receipt, DeliveryError> {
+    let (status, flavour) = (answer.status, parsed.flavour);
     if status.is_success() {
         return Ok(Receipt::default());
     }
     let code = format!("http_{}", status.as_u16());
-    let said = match answer.excerpt() {
+    let said = match parsed.without_secrets(answer.excerpt()) {
         said if said.is_empty() => String::new(),
         said => format!(" It said: {said}"),
     };

@@ -72,7 +72,7 @@ impl Destination for Webhook {
     async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
         let request = self.request(&parcel)?;
         match self.net.send(request, parcel.deadline).await {
-            Ok(answer) => fault::judge(&answer, self.parsed.flavour, parcel.now),
+            Ok(answer) => fault::judge(&answer, &self.parsed, parcel.now),
             Err(lost) => Err(fault::lost(lost)),
         }
     }

@@ -14,6 +14,9 @@ use crate::destination::SettingProblem;
 use crate::net::parse_endpoint;
 use crate::secret::Secret;
 
+/// A shorter part of a URL, or of a header, is no secret, and may be any word.
+const SECRET: usize = 6;
+
 /// The headers that a request sets itself.
 const OURS: [&str; 8] = [
     "content-type",
@@ -121,6 +124,19 @@ impl Settings {
             }
             _ => Err(problems),
         }
+    }
+}
+
+impl Parsed {
+    /// What a receiver said, without what only it and we may know: it may quote its own path, or our headers.
+    pub(super) fn without_secrets(&self, said: String) -> String {
+        let parts = self.url.path_segments().into_iter().flatten().chain(self.url.query());
+        let values = self.headers.values().filter_map(|value| value.to_str().ok());
+        let words = values.flat_map(|value| std::iter::once(value).chain(value.rsplit(' ').take(1)));
+        let mut secrets: Vec<_> = parts.chain(words).filter(|text| text.len() >= SECRET).collect();
+        // The longest first, for a shorter one may be a part of it.
+        secrets.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        secrets.into_iter().fold(said, |said, secret| said.replace(secret, "…"))
     }
 }
 

@@ -154,3 +154,18 @@ async fn leads_of_one_address_at_once_make_one_person() {
     assert_eq!(persons_and_leads(&vendor), (1, 6));
     assert_eq!((count(&vendor, SEARCH), count(&vendor, PERSON)), (1, 1));
 }
+
+/// Another company has other persons under the same numbers: whoever has another address is somebody else.
+#[tokio::test]
+async fn a_remembered_person_without_the_address_gets_no_lead() {
+    let vendor = pipedrive::start().await;
+    let service = service(&vendor, &[]).await;
+    let first = service.accepted(&ada()).await;
+    service.until_state(&first, "pipedrive", "delivered").await;
+    vendor.vendor().persons[0]["emails"][0]["value"] = json!("stranger@else.example");
+    let second = service.accepted(&ada()).await;
+    service.until_state(&second, "pipedrive", "delivered").await;
+    let books = vendor.vendor();
+    assert_eq!((books.persons.len(), books.leads.len()), (2, 2));
+    assert_ne!(books.leads[0]["person_id"], books.leads[1]["person_id"]);
+}
