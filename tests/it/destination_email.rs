@@ -295,6 +295,20 @@ async fn one_refused_recipient_does_not_keep_the_mail_from_the_others() {
     assert_eq!(sent(&smtp, 1).await[0].recipients, ["sales@example.com"]);
 }
 
+/// RFC 5321 section 4.2.1: a 4yz asks for another try, and the one who has the mail gets no second.
+#[tokio::test]
+async fn a_recipient_who_is_refused_for_a_time_is_tried_again_alone() {
+    let smtp = Smtp::start(Mode::Plain).await;
+    let service = notifying(&smtp, &[]).await;
+    smtp.next(Stage::Recipient, What::Say("450 4.2.0 greylisted"));
+    let id = service.accepted(&ada()).await;
+    let delivery = service.until_state(&id, "notification", "delivered").await;
+    let mut reached: Vec<_> = sent(&smtp, 2).await.into_iter().map(|mail| mail.recipients).collect();
+    reached.sort();
+    assert_eq!(reached, [["boss@example.com"], ["sales@example.com"]]);
+    assert_eq!(delivery["history"][0]["outcome"], "transient", "{delivery}");
+}
+
 #[tokio::test]
 async fn an_answer_lost_after_the_dot_repeats_the_same_bytes_and_not_for_ever() {
     let smtp = Smtp::start(Mode::Plain).await;

@@ -18,13 +18,16 @@ mod transport;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lettre::Address;
 use tokio::time::Instant;
 
+use self::api::taken::Taken;
 use self::loops::Share;
 use self::lost::Repeat;
 use self::message::{Letter, Sending};
 use self::server::Server;
 use self::settings::Way;
+use self::transport::Class;
 use super::commons::Ours;
 use super::{Destination, Parcel};
 use crate::clock::Clock;
@@ -124,13 +127,37 @@ async fn by_smtp(
         let why = "The mail would be larger than `mail.max_size`.";
         return Err(DeliveryError::rejected("too_large", why));
     }
-    let taken = transport::send(mail, server, &letter.to, &bytes, sending.deadline)
-        .await
-        .map_err(|failure| fault::error(&failure))?;
+    let mut taken = Taken::before(sending.earlier);
+    let left: Vec<_> = letter.to.iter().filter(|address| !taken.has(address)).cloned().collect();
+    if left.is_empty() {
+        return Ok(Receipt::default());
+    }
+    let (answer, refused) = match transport::send(mail, server, &left, &bytes, sending.deadline).await {
+        Ok(sent) => (Some(sent.answer), sent.refused),
+        // Those for whom it was tried again are refused for good, and the others have it.
+        Err(failure) if failure.class == Class::Rejected && !taken.is_empty() => {
+            (None, vec![(left[0].clone(), failure)])
+        }
+        Err(failure) => return Err(after(&taken, fault::error(&failure))),
+    };
+    if answer.is_some() {
+        let is_refused = |address: &Address| refused.iter().any(|(refused, _)| refused == address);
+        left.iter().filter(|address| !is_refused(address)).for_each(|address| taken.add(address, ""));
+    }
+    // Greylisted, or a mailbox that is full: those alone are tried again (RFC 5321 section 4.2.1).
+    if let Some((_, failure)) = refused.iter().find(|(_, failure)| failure.class == Class::Transient) {
+        return Err(after(&taken, fault::error(failure)));
+    }
     let refused: Vec<_> =
-        taken.refused.iter().map(|(address, failure)| format!("{address}: {}", failure.text)).collect();
+        refused.iter().map(|(address, failure)| format!("{address}: {}", failure.text)).collect();
     let note = (!refused.is_empty()).then(|| format!("Refused for {}", refused.join("; ")));
-    Ok(Receipt { remote_id: Some(taken.answer), note })
+    Ok(Receipt { remote_id: answer, note })
+}
+
+/// What an error says, behind whom the mail has reached.
+fn after(taken: &Taken, mut error: DeliveryError) -> DeliveryError {
+    error.detail.insert_str(0, &taken.to_string());
+    error
 }
 
 #[async_trait]

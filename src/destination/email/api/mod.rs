@@ -9,7 +9,7 @@ mod resend;
 mod said;
 mod sendgrid;
 mod settings;
-mod taken;
+pub(super) mod taken;
 
 use std::time::Duration;
 

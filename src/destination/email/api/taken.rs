@@ -19,11 +19,11 @@ const LONGEST_ID: usize = 100;
 
 /// Addresses, each with the vendor's id of its mail.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Taken(BTreeMap<String, String>);
+pub(in crate::destination::email) struct Taken(BTreeMap<String, String>);
 
 impl Taken {
     /// What earlier attempts remember.
-    pub(super) fn before(earlier: &[Attempt]) -> Self {
+    pub(in crate::destination::email) fn before(earlier: &[Attempt]) -> Self {
         let lists = earlier.iter().filter_map(|attempt| {
             attempt.detail.strip_prefix(BEGINNING).and_then(|rest| rest.split_once(END)).map(|(list, _)| list)
         });
@@ -32,17 +32,17 @@ impl Taken {
     }
 
     /// Whether this address was taken.
-    pub(super) fn has(&self, address: &Address) -> bool {
+    pub(in crate::destination::email) fn has(&self, address: &Address) -> bool {
         self.0.contains_key(AsRef::<str>::as_ref(address))
     }
 
     /// Whether nobody was.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::destination::email) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Remembers an address; of the id what a list can hold.
-    pub(super) fn add(&mut self, address: &Address, id: &str) {
+    pub(in crate::destination::email) fn add(&mut self, address: &Address, id: &str) {
         let plain = |it: &char| it.is_ascii_alphanumeric() || "-_.".contains(*it);
         let id: String = id.chars().filter(plain).take(LONGEST_ID).collect();
         let id = if id.is_empty() { "-".to_owned() } else { id };
@@ -50,7 +50,7 @@ impl Taken {
     }
 
     /// The vendor's ids.
-    pub(super) fn ids(&self) -> Option<String> {
+    pub(in crate::destination::email) fn ids(&self) -> Option<String> {
         let ids: Vec<_> = self.0.values().map(String::as_str).filter(|&id| id != "-").collect();
         (!ids.is_empty()).then(|| ids.join(", "))
     }
