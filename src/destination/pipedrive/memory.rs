@@ -1,7 +1,5 @@
 //! What is remembered of an address: its person, or that a person may just have been made for it. Pure.
 
-use reqwest::Url;
-
 use crate::clock::Timestamp;
 use crate::lead::Email;
 
@@ -48,11 +46,9 @@ pub(super) fn same(address: &str) -> String {
     ascii.unwrap_or_else(|_| address.trim().to_owned()).to_lowercase()
 }
 
-/// The key of an address in an account, for another one has other persons under the same numbers: nothing that tells who
-/// it is.
-pub(super) fn key(account: &Url, address: &Email) -> String {
-    let (host, port) = (account.host_str().unwrap_or_default(), account.port_or_known_default().unwrap_or(0));
-    format!("person:{host}:{port}:{}", address.fingerprint())
+/// The key of an address: nothing that tells who it is.
+pub(super) fn key(address: &Email) -> String {
+    format!("person:{}", address.fingerprint())
 }
 
 #[cfg(test)]
@@ -66,11 +62,9 @@ mod tests {
             assert_eq!(Memory::parse(&memory.to_string()), Some(memory));
         }
         assert_eq!(Memory::parse("12 soon"), None);
-        let at = |account: &str, text| key(&account.parse().unwrap(), &Email::parse(text).unwrap());
-        let key = |text| at("https://one.test/", text);
+        let key = |text| key(&Email::parse(text).unwrap());
         assert_eq!(key("Ada@Example.com"), key("ada@example.COM"));
         assert_ne!(key("ada@example.com"), key("bea@example.com"));
-        assert_ne!(key("ada@example.com"), at("https://other.test/", "ada@example.com"));
         assert_eq!(same("Ada@EXAMPLE.com "), "ada@example.com");
     }
 }

@@ -25,7 +25,7 @@ impl Pipedrive {
     pub(super) async fn person(&self, trip: Trip<'_>) -> Result<(u64, usize), DeliveryError> {
         let Trip { parcel, moment, .. } = trip;
         let email = &parcel.lead.submitted.email;
-        let key = memory::key(&self.parsed.base_url, email);
+        let key = memory::key(email);
         let Some(_turn) = self.turns.take(key.clone(), moment.deadline).await else {
             return Err(DeliveryError::transient(
                 "same_address",

@@ -31,7 +31,7 @@ pub(super) fn lead() -> Arc<Lead> {
     let body = json!({
         "id": LeadId::fresh(), "received_at": Clock::system().now(), "email": "ada@example.com",
         "name": "Ада \u{0} Löve \"lace\" 🎈", "source": {"url": "https://example.com/?a=1&b=%00"},
-        "timezone": "UTC", "form_name": "contact's", "consent_given": false,
+        "timezone": "UTC", "form_name": "contact's", "consent_given": true,
         "form_data": {"message": "one\r\ntwo\t\\ \u{0}\u{1f}\u{2028}\u{feff}", "budget": 1e300, "no": null},
     });
     Arc::new(serde_json::from_value(body).unwrap())
