@@ -125,6 +125,16 @@ fn destination(
     let reader = Reader { at: &at, whole, base: &base, mail };
     let lane = reader.lane(kind, problems);
     let parsed = reader.typed(kind, problems);
+    if let (Some(lane), Some(Parsed::Email(_)), Some(mail)) = (&lane, &parsed, mail)
+        && lane.timeout < mail.least_timeout()
+    {
+        let message =
+            "this leaves too little time for what comes before the wait for the answer to the whole mail";
+        let least = mail.least_timeout().as_millis().div_ceil(1_000);
+        let hint = format!("write at least \"{least}s\", half as long again as `mail.final_timeout`");
+        problems.push(reader.problem(&SettingProblem::new("timeout", message, hint)));
+        return None;
+    }
     Some(Configured { name: parsed_name.ok()?, lane: lane?, parsed: parsed? })
 }
 

@@ -30,7 +30,7 @@ use crate::lead::Lead;
 pub use board::{Board, Failing, Wish};
 pub use commons::{Booked, Commons};
 pub use handoff::Handoff;
-pub use messenger::Messenger;
+pub use messenger::{Messenger, News};
 pub use notebook::{NoNotes, Notebook, Steps};
 
 pub use crate::units::SettingProblem;

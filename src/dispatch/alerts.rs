@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock::{Clock, Timestamp, until};
-use crate::destination::Messenger;
+use crate::delivery::Attempt;
+use crate::destination::{Messenger, News};
 use crate::id::DestinationName;
 use crate::report::Chain;
 use crate::store::{Store, StoreError};
@@ -28,6 +29,9 @@ const AGAIN: [Duration; 6] = [
     Duration::from_secs(30 * 60),
     Duration::from_secs(60 * 60),
 ];
+
+/// How long to wait for a store that is away.
+const STORE_REST: Duration = Duration::from_secs(10);
 
 /// What the store remembers a mail under: when it was sent, and whether it has still to be taken back.
 const SENT_AT: &str = "operators told at";
@@ -76,8 +80,23 @@ pub struct Operators {
 /// An alert that has still to be told.
 struct Pending {
     alert: Alert,
-    tries: usize,
+    /// The tries of the mail that failed.
+    earlier: Vec<Attempt>,
     at: Instant,
+}
+
+/// Why nobody was told.
+enum Untold {
+    /// The store was away: nothing was sent.
+    Store(String),
+    /// The mail failed.
+    Mail(Attempt),
+}
+
+impl From<StoreError> for Untold {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Chain(&error).to_string())
+    }
 }
 
 impl Operators {
@@ -100,46 +119,53 @@ impl Operators {
                     let Some(due) = next.and_then(|(_, name)| pending.remove(&name)) else { continue };
                     let told = tokio::select! {
                         () = self.stop.cancelled() => return,
-                        told = self.tell(&due.alert) => told,
+                        told = self.tell(&due.alert, &due.earlier) => told,
                     };
-                    let name = due.alert.destination.clone();
-                    let (tries, wait) = match told {
+                    let Pending { alert, mut earlier, .. } = due;
+                    let name = alert.destination.clone();
+                    let wait = match told {
                         Ok(None) => continue,
-                        Ok(Some(wait)) => (0, wait),
-                        Err(why) => {
+                        Ok(Some(wait)) => wait,
+                        Err(Untold::Store(why)) => {
                             warn!(destination = %name, why, "the operators are not told yet");
-                            (due.tries + 1, AGAIN[due.tries.min(AGAIN.len() - 1)])
+                            STORE_REST
+                        }
+                        Err(Untold::Mail(attempt)) => {
+                            warn!(destination = %name, why = attempt.code, "the operators are not told yet");
+                            let wait = AGAIN[earlier.len().min(AGAIN.len() - 1)];
+                            earlier.push(attempt);
+                            wait
                         }
                     };
-                    pending.insert(name, Pending { tries, at: Instant::now() + wait, ..due });
+                    pending.insert(name, Pending { alert, earlier, at: Instant::now() + wait });
                 }
                 alert = alerts.recv() => {
                     let Some(alert) = alert else { return };
-                    pending.insert(alert.destination.clone(), Pending { alert, tries: 0, at: Instant::now() });
+                    pending.insert(alert.destination.clone(), Pending { alert, earlier: Vec::new(), at: Instant::now() });
                 }
             }
         }
     }
 
     /// Sends the mail that the alert is worth, if any; `Some`: it is not worth one before so long.
-    async fn tell(&self, alert: &Alert) -> Result<Option<Duration>, String> {
+    async fn tell(&self, alert: &Alert, earlier: &[Attempt]) -> Result<Option<Duration>, Untold> {
         let Alert { destination: name, why, at } = alert;
-        let stored = |error: StoreError| Chain(&error).to_string();
         let Some(why) = why else {
-            if self.store.recall(name, IS_OPEN).await.map_err(stored)?.is_none() {
+            if self.store.recall(name, IS_OPEN).await?.is_none() {
                 return Ok(None);
             }
             let subject = format!("{name} works again");
             let text = format!(
                 "The destination `{name}` has worked again since {at}. What waited for it is being delivered."
             );
-            self.send(alert, "back", &subject, &text).await?;
-            return self.store.remember(name, IS_OPEN, "").await.map(|()| None).map_err(stored);
+            self.send(alert, earlier, "back", &subject, &text).await?;
+            self.store.remember(name, IS_OPEN, "").await?;
+            return Ok(None);
         };
-        if self.store.recall(name, IS_OPEN).await.map_err(stored)?.is_some() {
+        if self.store.recall(name, IS_OPEN).await?.is_some() {
             return Ok(None);
         }
-        let before = self.store.recall(name, SENT_AT).await.map_err(stored)?;
+        let before = self.store.recall(name, SENT_AT).await?;
         let before = before.and_then(|at| at.parse::<Timestamp>().ok());
         let now = self.clock.now();
         // A clock that was ahead may have written it.
@@ -156,14 +182,33 @@ impl Operators {
              `lead-intake check --online` says more, and `lead-intake deliveries list --destination {name} \
              --state pending` what waits. You are told when it works again."
         );
-        self.send(alert, "parked", &subject, &text).await?;
-        self.store.remember(name, IS_OPEN, "yes").await.map_err(stored)?;
-        self.store.remember(name, SENT_AT, &now.to_string()).await.map(|()| None).map_err(stored)
+        self.send(alert, earlier, "parked", &subject, &text).await?;
+        self.store.remember(name, IS_OPEN, "yes").await?;
+        self.store.remember(name, SENT_AT, &now.to_string()).await?;
+        Ok(None)
     }
 
-    async fn send(&self, alert: &Alert, what: &str, subject: &str, text: &str) -> Result<(), String> {
+    async fn send(
+        &self,
+        alert: &Alert,
+        earlier: &[Attempt],
+        what: &str,
+        subject: &str,
+        text: &str,
+    ) -> Result<(), Untold> {
         let id = format!("{}_{what}_{}", alert.destination, alert.at.as_second());
-        self.messenger.tell(&id, subject, text).await.map_err(|error| error.code)?;
+        let started_at = self.clock.now();
+        let news = News { id: &id, subject, text, at: alert.at, earlier };
+        self.messenger.tell(news).await.map_err(|error| {
+            Untold::Mail(Attempt {
+                number: u32::try_from(earlier.len() + 1).unwrap_or(u32::MAX),
+                started_at,
+                finished_at: self.clock.now(),
+                outcome: error.fault.outcome(),
+                code: error.code,
+                detail: error.detail,
+            })
+        })?;
         info!(destination = %alert.destination, what, "the operators were told");
         Ok(())
     }

@@ -51,6 +51,15 @@ impl Email {
         hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// The mailbox without a tag: what stands behind a `+` most providers ignore (RFC 5233).
+    pub fn without_tag(&self) -> Self {
+        let (local, domain) = self.0.rsplit_once('@').unwrap_or((&self.0, ""));
+        match local.split_once('+') {
+            Some((mailbox, _)) if !mailbox.is_empty() => Self(format!("{mailbox}@{domain}")),
+            _ => self.clone(),
+        }
+    }
+
     fn parts(&self) -> Option<(&str, String)> {
         let (local, domain) = self.0.rsplit_once('@')?;
         let domain = idna::domain_to_ascii_strict(domain).ok()?;

@@ -126,6 +126,16 @@ fn a_value_that_fits_its_type_and_cannot_be_used_is_told_with_what_to_do() {
         assert!(told.starts_with("The configuration has a problem.") && told.contains(said), "{told}");
         assert!(told.contains(hint), "{told}");
     }
+    let mail = [
+        ("SMTP_URL", "smtps://mail.test"),
+        ("EMAIL_FROM", "hello@a.test"),
+        ("EMAIL_NOTIFY_TO", "sales@a.test"),
+        ("LEAD_INTAKE__MAIL__FINAL_TIMEOUT", "150s"),
+    ];
+    let told = wrong(&mail);
+    for part in ["destinations.notification.timeout", "leaves too little time", "Write at least \"225s\""] {
+        assert!(told.contains(part), "{told}");
+    }
     let http =
         [("CRM_WEBHOOK_URL", "http://far.test/x"), ("LEAD_INTAKE__DESTINATIONS__CRM__ALLOW_HTTP", "true")];
     assert_eq!(good(&http).destinations.len(), 1);

@@ -323,9 +323,7 @@ async fn an_answer_lost_after_the_dot_repeats_the_same_bytes_and_not_for_ever() 
             delivery["history"].as_array().unwrap().len() == lost && delivery["state"] == wanted
         };
         soon(async { while !settled(&service.delivery(&id, "notification").await) {} }).await;
-        let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
-        store.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
-        store.execute("UPDATE deliveries SET due_at = 0 WHERE state = 'pending'", []).unwrap();
+        service.hasten();
     }
     let mails = smtp.mails();
     assert!(mails.len() == 3 && mails[0].raw == mails[1].raw && mails[1].raw == mails[2].raw);
@@ -454,7 +452,7 @@ async fn a_sender_s_name_with_a_line_end_is_found_before_any_lead() {
 async fn a_mail_that_hangs_ends_in_its_time_and_does_not_poison_the_next() {
     // The answer to the whole mail has a time of its own, and the others have theirs.
     for (stage, a_command, the_mail) in
-        [(Stage::Greeting, "200ms", "1h"), (Stage::Data, "200ms", "1h"), (Stage::Dot, "1h", "200ms")]
+        [(Stage::Greeting, "200ms", "100s"), (Stage::Data, "200ms", "100s"), (Stage::Dot, "1h", "200ms")]
     {
         let smtp = Smtp::start(Mode::Plain).await;
         smtp.next(stage, What::Hang);
@@ -492,6 +490,7 @@ async fn neither_a_robot_nor_we_ourselves_nor_an_address_that_had_one_today_get_
         ("sales@EXAMPLE.com", "cancelled", "our_own_address"),
         ("grace@example.com", "delivered", "ok"),
         ("Grace@example.com", "cancelled", "enough_for_a_day"),
+        ("grace+again@example.com", "cancelled", "enough_for_a_day"),
         ("joan@example.com", "delivered", "ok"),
     ] {
         lead["email"] = json!(address);
@@ -509,6 +508,58 @@ async fn neither_a_robot_nor_we_ourselves_nor_an_address_that_had_one_today_get_
     }
     let confirmations = smtp.mails().iter().filter(|mail| mail.recipients != ["sales@example.com"]).count();
     assert_eq!(confirmations, 3);
+}
+
+/// A mail that may have arrived keeps its place, whatever becomes of its repeats; and a mail to the visitor of
+/// another name has a share as well.
+#[tokio::test]
+async fn a_confirmation_that_may_have_arrived_is_one_of_the_day_s() {
+    let smtp = Smtp::start(Mode::Plain).await;
+    let url = smtp.url();
+    let service = Service::start(&[
+        ("SMTP_URL", url.as_str()),
+        ("EMAIL_FROM", "hello@example.com"),
+        ("EMAIL_NOTIFY_TO", "sales@example.com"),
+        ("LEAD_INTAKE__DESTINATIONS__NOTIFICATION__FORMS", "other"),
+        ("LEAD_INTAKE__DESTINATIONS__CONFIRMATION__FORMS", "other"),
+        ("LEAD_INTAKE__DESTINATIONS__THANKS__TYPE", "email"),
+        ("LEAD_INTAKE__DESTINATIONS__THANKS__AUDIENCE", "visitor"),
+        ("LEAD_INTAKE__DESTINATIONS__THANKS__TEMPLATE", "confirmation"),
+    ])
+    .await;
+    smtp.next(Stage::Dot, What::AcceptThenClose);
+    let first = service.accepted(&ada()).await;
+    service.until_delivery(&first, "thanks", |it| it["history"][0]["outcome"] == "unknown").await;
+    smtp.next(Stage::Recipient, What::Say("550 5.1.1 no such user"));
+    service.hasten();
+    service.until_state(&first, "thanks", "dead").await;
+    let second = service.accepted(&ada()).await;
+    let delivery = service.until_state(&second, "thanks", "cancelled").await;
+    assert_eq!(delivery["history"][0]["code"], "enough_for_a_day");
+    assert_eq!(smtp.mails().len(), 1);
+}
+
+/// The wait for the answer to the whole mail is never cut short by what came before: that would double the mail.
+#[tokio::test]
+async fn a_server_that_leaves_no_time_for_its_last_answer_gets_no_mail_yet() {
+    const SLOW: [&str; 81] = {
+        let mut pieces = [""; 81];
+        pieces[80] = "250 2.1.5 at last\r\n";
+        pieces
+    };
+    let smtp = Smtp::start(Mode::Plain).await;
+    smtp.next(Stage::Recipient, What::Pieces(&SLOW));
+    let times = [
+        ("LEAD_INTAKE__MAIL__FINAL_TIMEOUT", "3s"),
+        ("LEAD_INTAKE__DESTINATIONS__NOTIFICATION__TIMEOUT", "4500ms"),
+    ];
+    let service = notifying(&smtp, &times).await;
+    let id = service.accepted(&ada()).await;
+    let delivery = service.until_state(&id, "notification", "delivered").await;
+    let first = &delivery["history"][0];
+    assert_eq!((&first["outcome"], &first["code"]), (&json!("transient"), &json!("smtp_data")), "{delivery}");
+    assert!(first["detail"].as_str().unwrap().contains("too little time"), "{delivery}");
+    assert_eq!(smtp.mails().len(), 1);
 }
 
 #[tokio::test]

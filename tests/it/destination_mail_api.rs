@@ -42,13 +42,6 @@ async fn attempts(service: &Service, id: &str, count: usize) -> Value {
     .await
 }
 
-/// Makes every delivery due, in the place of a wait.
-fn hasten(service: &Service) {
-    let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
-    store.busy_timeout(Duration::from_secs(5)).unwrap();
-    store.execute("UPDATE deliveries SET due_at = 0 WHERE state = 'pending'", []).unwrap();
-}
-
 #[tokio::test]
 async fn the_team_and_the_visitor_each_get_their_mail_before_the_answer() {
     for vendor in Vendor::ALL {
@@ -301,7 +294,7 @@ async fn a_key_that_is_being_worked_on_is_waited_for() {
         let id = service.accepted(&ada()).await;
         let line = service.until_logged("attempt failed").await;
         assert_eq!((&line["code"], &line["retry_in_s"]), (&json!(format!("resend_{name}")), &json!(5)));
-        hasten(&service);
+        service.hasten();
         service.until_state(&id, "notification", "delivered").await;
         let calls = api.calls();
         assert_eq!(calls[0].headers["idempotency-key"], calls[1].headers["idempotency-key"]);
@@ -320,7 +313,7 @@ async fn a_key_is_trusted_for_less_than_the_day_that_it_is_remembered() {
     store.busy_timeout(Duration::from_secs(5)).unwrap();
     let day = 21 * 60 * 60 * 1_000;
     store.execute("UPDATE attempts SET started_at = started_at - ?1", [day]).unwrap();
-    hasten(&service);
+    service.hasten();
     let delivery = service.until_state(&id, "notification", "dead").await;
     let detail = delivery["history"][1]["detail"].as_str().unwrap();
     assert!(detail.contains("most likely arrived") && api.mails().len() == 1, "{detail}");
@@ -373,7 +366,7 @@ async fn a_mail_that_went_out_with_other_words_is_not_sent_again() {
     attempts(&first, &id, 1).await;
     assert_eq!(first.terminate().await, 0);
     std::fs::write(folder.path().join("notification.subject.txt"), "Other words").unwrap();
-    hasten(&first);
+    first.hasten();
     let second = first.again().await;
     let delivery = second.until_state(&id, "notification", "dead").await;
     assert_eq!(delivery["history"][1]["code"], "resend_invalid_idempotent_request");
@@ -392,7 +385,7 @@ async fn where_there_is_no_key_a_lost_answer_is_repeated_twice_and_marked_as_the
             let code = format!("{}_connection_lost", vendor.word());
             assert_eq!(delivery["history"][lost - 1]["code"], json!(code));
             assert_eq!(delivery["state"], if lost == 3 { "dead" } else { "pending" }, "{vendor:?} {lost}");
-            hasten(&service);
+            service.hasten();
         }
         let mails = api.mails();
         assert!(mails.len() == 3 && mails.iter().all(|mail| mail.raw == mails[0].raw));
@@ -401,6 +394,34 @@ async fn where_there_is_no_key_a_lost_answer_is_repeated_twice_and_marked_as_the
         // Whoever replays it knows that it had not arrived: it begins anew.
         assert_eq!(service.cli(&["deliveries", "replay", "--yes"]).await.0, 0);
         assert_eq!(attempts(&service, &id, 4).await["state"], "pending");
+    }
+}
+
+/// One whose answers are lost has three mails at most, and costs nobody else a try.
+#[tokio::test]
+async fn lost_answers_are_counted_for_each_recipient() {
+    for vendor in [Postmark, SendGrid] {
+        let api = MailApi::start().await;
+        let service =
+            notifying(&api, vendor, &[(NOTIFICATION_TO, "sales@example.com, boss@example.com")]).await;
+        let (lost, later) = (Fault::TakeThenDrop, Fault::Answer(Reply::status(500)));
+        api.script().next(lost.clone());
+        api.script().next(later.clone());
+        let id = service.accepted(&ada()).await;
+        for tried in 1..=2 {
+            attempts(&service, &id, tried).await;
+            // Whoever lost no answer goes first.
+            api.script().next(later.clone());
+            api.script().next(lost.clone());
+            service.hasten();
+        }
+        let delivery = service.until_state(&id, "notification", "delivered").await;
+        let note = delivery["receipt"]["note"].as_str().unwrap();
+        assert!(note.starts_with("Refused for sales@example.com: ") && note.contains("most likely arrived"));
+        let to: Vec<_> = api.mails().into_iter().map(|mail| mail.to).collect();
+        let sales = "sales@example.com";
+        assert_eq!(to, [sales, sales, sales, "boss@example.com"], "{vendor:?}");
+        assert_eq!(api.calls().len(), 7);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use stand_ins::hook::{Fault, Hook};
+use stand_ins::mail_api::{self, MailApi, Vendor};
 use stand_ins::smtp::{Mail, Mode, Smtp, Stage, What};
 
 use crate::support::{Service, ada, soon};
@@ -144,4 +145,51 @@ async fn without_a_word_the_team_is_told_and_a_mail_that_fails_is_tried_again() 
     service.until_logged("the operators are not told yet").await;
     let mails = soon(smtp.until(|mails| ours(mails).len() == 1)).await;
     assert_eq!(ours(&mails)[0].recipients, ["sales@example.com"]);
+}
+
+/// A mail whose answer was lost may have arrived: one that is refused when it is repeated is not sent for ever.
+#[tokio::test]
+async fn operators_who_may_have_been_told_are_not_told_again_and_again() {
+    let (smtp, hook) = (Smtp::start(Mode::Plain).await, Hook::start().await);
+    let service = service(&smtp, &hook, &[("LEAD_INTAKE__DESTINATIONS__NOTIFICATION__FORMS", "other")]).await;
+    let mut lead = ada();
+    lead["email"] = json!("noreply@example.com");
+    hook.script().always(Fault::status(410));
+    smtp.next(Stage::Dot, What::AcceptThenClose);
+    smtp.next(Stage::Dot, What::Say("554 5.7.1 not this one"));
+    service.accepted(&lead).await;
+    service.until_logged("the operators are not told yet").await;
+    service.until_logged("the operators were told").await;
+    assert_eq!(ours(&smtp.mails()).len(), 1);
+}
+
+/// Over a mail API each operator's mail is a request of its own: who has it gets no second.
+#[tokio::test]
+async fn an_operator_who_was_told_gets_no_copy_for_the_other_s_sake() {
+    let (api, hook) = (MailApi::start().await, Hook::start().await);
+    let (base, crm) = (api.base_url(), hook.url());
+    let service = Service::start(&[
+        ("LEAD_INTAKE__MAIL__TRANSPORT", "postmark"),
+        ("LEAD_INTAKE__MAIL__API_KEY", Vendor::Postmark.key()),
+        ("LEAD_INTAKE__MAIL__BASE_URL", &base),
+        ("EMAIL_FROM", "Example Ltd <hello@forms.example.com>"),
+        ("EMAIL_NOTIFY_TO", "sales@example.com"),
+        ("LEAD_INTAKE__DESTINATIONS__NOTIFICATION__FORMS", "other"),
+        ("LEAD_INTAKE__OPERATOR__MAIL_TO", "night@example.com, ops@example.com"),
+        ("CRM_WEBHOOK_URL", &crm),
+    ])
+    .await;
+    hook.script().always(Fault::status(401));
+    api.script().next(mail_api::Fault::TakeThenAnswer(mail_api::Reply::json(
+        200,
+        &json!({ "ErrorCode": 0, "MessageID": "the-first" }),
+    )));
+    api.script().next(mail_api::Fault::Answer(mail_api::Reply::status(500)));
+    let mut lead = ada();
+    lead["email"] = json!("noreply@example.com");
+    service.accepted(&lead).await;
+    service.until_logged("the operators are not told yet").await;
+    service.until_logged("the operators were told").await;
+    let to: Vec<_> = api.mails().into_iter().map(|mail| mail.to).collect();
+    assert_eq!(to, ["night@example.com", "ops@example.com"]);
 }

@@ -32,7 +32,7 @@ fn not_yet(stage: Stage, code: Option<u16>) -> &'static str {
             "The mail server takes nothing for the recipient at the moment; it is tried again."
         }
         (_, Some(_)) => "The mail server did not take it yet; it is tried again.",
-        (_, None) => "The mail server broke off before it had the mail; it is tried again.",
+        (_, None) => "The connection ended before the mail server had the mail; it is tried again.",
     }
 }
 

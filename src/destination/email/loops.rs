@@ -58,6 +58,6 @@ impl Share {
     }
 
     fn name(&self, address: &Email) -> String {
-        format!("{} to {}", self.ours.name, address.fingerprint())
+        format!("{} to {}", self.ours.name, address.without_tag().fingerprint())
     }
 }

@@ -5,6 +5,7 @@
 //! APIs have is said in `api`.
 
 mod api;
+mod fates;
 mod fault;
 mod loops;
 mod lost;
@@ -21,7 +22,7 @@ use async_trait::async_trait;
 use lettre::Address;
 use tokio::time::Instant;
 
-use self::api::taken::Taken;
+use self::fates::Fates;
 use self::loops::Share;
 use self::lost::Repeat;
 use self::message::{Letter, Sending};
@@ -31,7 +32,7 @@ use self::transport::Class;
 use super::commons::Ours;
 use super::{Destination, Parcel};
 use crate::clock::Clock;
-use crate::delivery::{DeliveryError, Fault, Receipt};
+use crate::delivery::{AttemptOutcome, DeliveryError, Fault, Receipt};
 use crate::net::Net;
 pub use notice::Notice;
 pub use settings::introduce;
@@ -127,36 +128,42 @@ async fn by_smtp(
         let why = "The mail would be larger than `mail.max_size`.";
         return Err(DeliveryError::rejected("too_large", why));
     }
-    let mut taken = Taken::before(sending.earlier);
-    let left: Vec<_> = letter.to.iter().filter(|address| !taken.has(address)).cloned().collect();
-    if left.is_empty() {
-        return Ok(Receipt::default());
-    }
-    let (answer, refused) = match transport::send(mail, server, &left, &bytes, sending.deadline).await {
+    let mut fates = Fates::before(sending.earlier);
+    let left: Vec<_> = letter.to.iter().filter(|address| !fates.has(address)).cloned().collect();
+    let Some(first) = left.first() else { return Ok(Receipt::default()) };
+    let sent = transport::send(mail, server, &left, &bytes, sending.deadline).await;
+    let sent = sent.map_err(|failure| Repeat::Doubles.bound(fault::error(&failure), sending, first));
+    let (answer, refused) = match sent {
         Ok(sent) => (Some(sent.answer), sent.refused),
-        // Those for whom it was tried again are refused for good, and the others have it.
-        Err(failure) if failure.class == Class::Rejected && !taken.is_empty() => {
-            (None, vec![(left[0].clone(), failure)])
+        // Nobody else is tried again, and the others have it.
+        Err(error) if error.fault == Fault::Rejected && !fates.is_empty() => {
+            return Ok(Receipt {
+                remote_id: None,
+                note: Some(refused_for([(first, error.detail.as_str())])),
+            });
         }
-        Err(failure) => return Err(after(&taken, fault::error(&failure))),
+        Err(error) => return Err(after(&fates, error)),
     };
-    if answer.is_some() {
-        let is_refused = |address: &Address| refused.iter().any(|(refused, _)| refused == address);
-        left.iter().filter(|address| !is_refused(address)).for_each(|address| taken.add(address, ""));
-    }
+    let is_refused = |address: &Address| refused.iter().any(|(refused, _)| refused == address);
+    left.iter().filter(|address| !is_refused(address)).for_each(|address| fates.taken(address, ""));
     // Greylisted, or a mailbox that is full: those alone are tried again (RFC 5321 section 4.2.1).
     if let Some((_, failure)) = refused.iter().find(|(_, failure)| failure.class == Class::Transient) {
-        return Err(after(&taken, fault::error(failure)));
+        return Err(after(&fates, fault::error(failure)));
     }
-    let refused: Vec<_> =
-        refused.iter().map(|(address, failure)| format!("{address}: {}", failure.text)).collect();
-    let note = (!refused.is_empty()).then(|| format!("Refused for {}", refused.join("; ")));
+    let reasons = refused.iter().map(|(address, failure)| (address, failure.text.as_str()));
+    let note = (!refused.is_empty()).then(|| refused_for(reasons));
     Ok(Receipt { remote_id: answer, note })
 }
 
+/// Who does not get a mail that others have, and why.
+fn refused_for<'a>(reasons: impl IntoIterator<Item = (&'a Address, &'a str)>) -> String {
+    let reasons: Vec<_> = reasons.into_iter().map(|(address, why)| format!("{address}: {why}")).collect();
+    format!("Refused for {}", reasons.join("; "))
+}
+
 /// What an error says, behind whom the mail has reached.
-fn after(taken: &Taken, mut error: DeliveryError) -> DeliveryError {
-    error.detail.insert_str(0, &taken.to_string());
+fn after(fates: &Fates, mut error: DeliveryError) -> DeliveryError {
+    error.detail.insert_str(0, &fates.to_string());
     error
 }
 
@@ -164,21 +171,14 @@ fn after(taken: &Taken, mut error: DeliveryError) -> DeliveryError {
 impl Destination for Email {
     async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
         let letter = self.letter(&parcel).await?;
-        let mail = &self.parsed.mail;
-        let repeat = match &mail.way {
-            Way::Smtp(_) => Repeat::Doubles,
-            Way::Api(api) => api.repeat(),
-        };
-        let sent = post(mail, &self.net, &letter, &Sending::of(&parcel)).await;
-        match sent {
-            Ok(receipt) => Ok(receipt),
-            Err(error) => {
-                if !matches!(error.fault, Fault::Unknown { .. }) {
-                    self.share.give_back(&parcel.lead.submitted.email, parcel.delivery).await;
-                }
-                Err(lost::bound(error, repeat, parcel.earlier, parcel.now))
-            }
+        let sent = post(&self.parsed.mail, &self.net, &letter, &Sending::of(&parcel)).await;
+        if sent.as_ref().is_err_and(|error| !matches!(error.fault, Fault::Unknown { .. }))
+            && !parcel.earlier.iter().any(|attempt| attempt.outcome == AttemptOutcome::Unknown)
+        {
+            // Surely nothing has arrived, by none of the attempts.
+            self.share.give_back(&parcel.lead.submitted.email, parcel.delivery).await;
         }
+        sent
     }
 
     /// Over SMTP connects, makes it safe and logs in; a mail API is asked what the key may do.

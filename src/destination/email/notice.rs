@@ -12,11 +12,11 @@ use super::settings::{Mail, address_of};
 use super::templates::Texts;
 use super::{Parsed, post};
 use crate::clock::Clock;
-use crate::delivery::DeliveryError;
-use crate::destination::{Messenger, SettingProblem};
+use crate::delivery::{Attempt, AttemptOutcome, DeliveryError, Fault};
+use crate::destination::{Messenger, News, SettingProblem};
 use crate::net::Net;
 
-/// How long a notice may take.
+/// How long a notice may take, if the mail's own waits do not take longer.
 const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Whom notices go to, and how.
@@ -62,20 +62,29 @@ struct Post {
 
 #[async_trait]
 impl Messenger for Post {
-    async fn tell(&self, id: &str, subject: &str, text: &str) -> Result<(), DeliveryError> {
+    async fn tell(&self, news: News<'_>) -> Result<(), DeliveryError> {
+        let News { id, subject, text, at, earlier } = news;
         let texts =
             Texts { subject: format!("lead-intake: {subject}"), text: format!("{text}\n"), html: html(text) };
         let letter = Letter { to: self.notice.to.clone(), reply_to: None, texts };
-        let now = self.clock.now();
+        let mail = &self.notice.mail;
         let sending = Sending {
             event: id.to_owned(),
-            written_at: now,
-            earlier: &[],
-            deadline: Instant::now() + TIMEOUT,
-            now,
+            written_at: at,
+            earlier,
+            deadline: Instant::now() + TIMEOUT.max(mail.least_timeout()),
+            now: self.clock.now(),
         };
-        post(&self.notice.mail, &self.net, &letter, &sending).await.map(|_| ())
+        match post(mail, &self.net, &letter, &sending).await {
+            // It is sent no more, and one of the tries may well have arrived.
+            Err(error) if error.fault == Fault::Rejected && may_have_arrived(earlier) => Ok(()),
+            sent => sent.map(|_| ()),
+        }
     }
+}
+
+fn may_have_arrived(earlier: &[Attempt]) -> bool {
+    earlier.iter().any(|attempt| attempt.outcome == AttemptOutcome::Unknown)
 }
 
 fn html(text: &str) -> String {

@@ -17,6 +17,9 @@ use crate::lead::Email;
 use crate::secret::Secret;
 use crate::units::{self, SettingProblem};
 
+/// How many mails of one kind an address gets a day, unless the settings say so.
+const A_DAY: u32 = 1;
+
 /// The largest limit of mails to one address a day: beyond it there might as well be none.
 const MOST_A_DAY: u32 = 100;
 
@@ -89,6 +92,14 @@ pub struct Mail {
     pub(super) templates: Templates,
     pub(super) final_timeout: Duration,
     pub(super) max_size: usize,
+}
+
+impl Mail {
+    /// The shortest time that an attempt needs: the wait for the answer to the whole mail, which is never cut, and half
+    /// as long again for all that comes before it.
+    pub fn least_timeout(&self) -> Duration {
+        self.final_timeout * 3 / 2
+    }
 }
 
 fn certificate(path: &Path) -> Result<Certificate, String> {
@@ -201,9 +212,9 @@ pub struct Settings {
     pub to: Vec<String>,
     /// Which templates it is made of.
     pub template: String,
-    /// How many mails to the visitor one address gets within a day; 0 is no limit.
+    /// How many mails to the visitor one address gets within a day; 0 is no limit, and 1 when absent.
     #[serde(default)]
-    pub per_day: u32,
+    pub per_day: Option<u32>,
 }
 
 /// Whom a mail is for.
@@ -261,17 +272,21 @@ impl Settings {
                 )),
             }
         }
+        let per_day = match self.audience {
+            Audience::Team => self.per_day.unwrap_or(0),
+            Audience::Visitor => self.per_day.unwrap_or(A_DAY),
+        };
         match self.audience {
             Audience::Team if self.to.is_empty() => {
                 let hint = "list the team's addresses in `to`; for the notification, EMAIL_NOTIFY_TO does so";
                 problems.push(SettingProblem::new("to", "nobody would get this mail", hint));
             }
-            Audience::Team if self.per_day > 0 => {
+            Audience::Team if per_day > 0 => {
                 let hint = "take it out: the team hears of every lead";
                 problems.push(SettingProblem::new("per_day", "this is for mails to the visitor", hint));
             }
-            Audience::Visitor if self.per_day > MOST_A_DAY => {
-                let message = format!("{} mails a day to one address are no limit", self.per_day);
+            Audience::Visitor if per_day > MOST_A_DAY => {
+                let message = format!("{per_day} mails a day to one address are no limit");
                 let hint = "write at most 100, or 0 for no limit";
                 problems.push(SettingProblem::new("per_day", message, hint));
             }
@@ -294,7 +309,7 @@ impl Settings {
         }
         match mail {
             Some(mail) if problems.is_empty() => {
-                let Self { audience, template, per_day, .. } = self;
+                let Self { audience, template, .. } = self;
                 Ok(Parsed { audience, to, template, per_day, mail: Arc::clone(mail), ours: Vec::new() })
             }
             _ => Err(problems),

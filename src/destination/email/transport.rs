@@ -101,12 +101,17 @@ pub(super) async fn send(
         goodbye(session).await;
         return Err(refused.swap_remove(first).1);
     }
+    // The last wait is given its own time: cut short, it would only make a second mail.
+    if Instant::now() + mail.final_timeout > deadline {
+        goodbye(session).await;
+        let text = "it was so slow that too little time was left for its answer to the whole mail".to_owned();
+        return Err(Failure { stage: Stage::Data, class: Class::Transient, code: None, text });
+    }
     let go = at(Stage::Data, limit, deadline, session.command(Data)).await?;
     if !go.has_code(354) {
         // Anything else and the body would be read as commands.
         return Err(odd(Stage::Data, Class::Transient, u16::from(go.code())));
     }
-    // The last wait is given its own time: cut short, it would only make a second mail.
     let answer = at(Stage::Body, mail.final_timeout, deadline, session.message(bytes)).await?;
     if !answer.has_code(250) {
         return Err(odd(Stage::Body, Class::Unknown, u16::from(answer.code())));

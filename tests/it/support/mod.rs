@@ -191,6 +191,13 @@ impl Service {
         deliveries.into_iter().find(|delivery| delivery["id"] == json!(name)).unwrap()
     }
 
+    /// Makes every delivery due, in the place of a wait.
+    pub(crate) fn hasten(&self) {
+        let store = rusqlite::Connection::open(self.folder.path().join("data/lead-intake.db")).unwrap();
+        store.busy_timeout(PATIENCE).unwrap();
+        store.execute("UPDATE deliveries SET due_at = 0 WHERE state = 'pending'", []).unwrap();
+    }
+
     /// Asks again and again until a delivery is in this state.
     pub(crate) async fn until_state(&self, id: &str, destination: &str, state: &str) -> Value {
         self.until_delivery(id, destination, |delivery| delivery["state"] == state).await

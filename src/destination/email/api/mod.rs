@@ -1,7 +1,7 @@
 //! Mails over a vendor's HTTP API: Resend, Postmark or SendGrid.
 //!
-//! One recipient a request, so that one who is refused says nothing of the others. Who was taken stands
-//! in the attempt's detail ([`taken`]): a retry leaves them out. What an answer means is each vendor's
+//! One recipient a request, so that one who is refused says nothing of the others. What became of each stands
+//! in the attempt's detail (`fates`): a retry leaves out who has it. What an answer means is each vendor's
 //! own affair; what they have in common is in [`said`].
 
 mod postmark;
@@ -9,7 +9,6 @@ mod resend;
 mod said;
 mod sendgrid;
 mod settings;
-pub(super) mod taken;
 
 use std::time::Duration;
 
@@ -19,8 +18,8 @@ use reqwest::{Method, Request, Url};
 use tokio::time::Instant;
 
 use self::said::Said;
-use self::taken::Taken;
-use super::lost::Repeat;
+use super::fates::Fates;
+use super::lost::{self, Repeat};
 use super::message::{self, Letter, Sending};
 use super::settings::Mail;
 use crate::clock::Timestamp;
@@ -88,7 +87,8 @@ impl Api {
         }
     }
 
-    /// Sends the mail to everybody who was not taken yet.
+    /// Sends the mail to everybody who does not have it yet; to those first whose answers were not lost, so that
+    /// one for whom the vendor takes its time keeps it from nobody.
     pub(super) async fn deliver(
         &self,
         net: &Net,
@@ -96,10 +96,15 @@ impl Api {
         letter: &Letter,
         sending: &Sending<'_>,
     ) -> Result<Receipt, DeliveryError> {
-        let mut taken = Taken::before(sending.earlier);
-        let mut refused = Vec::new();
-        let mut failed: Option<DeliveryError> = None;
-        for to in letter.to.iter().filter(|&to| !taken.has(to)).collect::<Vec<_>>() {
+        let mut fates = Fates::before(sending.earlier);
+        let mut left: Vec<_> = letter.to.iter().filter(|to| !fates.has(to)).collect();
+        left.sort_by_key(|to| lost::count(sending.earlier, to));
+        let mut failures = Failures { left: left.len(), ..Failures::default() };
+        for to in left {
+            if let Some(error) = self.repeat().refuses(sending, to) {
+                failures.add(to, error);
+                continue;
+            }
             let single = Single {
                 mail,
                 letter,
@@ -108,38 +113,21 @@ impl Api {
                 message_id: message::id(mail, sending),
             };
             match self.send(net, &single, sending).await {
-                Ok(id) => taken.add(to, &id),
-                Err(error) if error.fault == Fault::Rejected => refused.push((to, error)),
+                Ok(id) => fates.taken(to, &id),
                 Err(error) => {
                     // The vendor speaks of the whole account: the others would hear the same.
                     let is_for_all = error.fault == Fault::Blocked || error.hold_lane.is_some();
-                    failed = Some(match failed {
-                        None => error,
-                        Some(first) => graver(first, error),
-                    });
+                    if matches!(error.fault, Fault::Unknown { .. }) {
+                        failures.lost.push(to);
+                    }
+                    failures.add(to, self.repeat().bound(error, sending, to));
                     if is_for_all {
                         break;
                     }
                 }
             }
         }
-        if let Some(mut error) = failed {
-            error.detail.insert_str(0, &taken.to_string());
-            return Err(error);
-        }
-        let reasons: Vec<_> =
-            refused.iter().map(|(address, error)| format!("{address}: {}", error.detail)).collect();
-        let reasons = reasons.join(" ");
-        if taken.is_empty() && !refused.is_empty() {
-            let is_single = refused.len() == 1;
-            let (_, mut first) = refused.swap_remove(0);
-            if !is_single {
-                first.detail = reasons;
-            }
-            return Err(first);
-        }
-        let note = (!refused.is_empty()).then(|| format!("Refused for {reasons}"));
-        Ok(Receipt { remote_id: taken.ids(), note })
+        failures.judge(fates)
     }
 
     /// Sends one request; the vendor's id of the mail, which can be empty.
@@ -150,8 +138,10 @@ impl Api {
         sending: &Sending<'_>,
     ) -> Result<String, DeliveryError> {
         let word = self.vendor.word();
-        if Instant::now() >= sending.deadline {
-            let why = "There was no time left for this recipient; it is tried again.";
+        // Cut short, the wait for an answer would only make a second mail.
+        let deadline = Instant::now() + single.mail.final_timeout;
+        if deadline > sending.deadline {
+            let why = "There was too little time left for this recipient; it is tried again.";
             return Err(DeliveryError::transient(format!("{word}_no_time_left"), why));
         }
         let (path, body) = match self.vendor {
@@ -171,7 +161,6 @@ impl Api {
             request.headers_mut().insert("idempotency-key", key);
         }
         *request.body_mut() = Some(body.into());
-        let deadline = sending.deadline.min(Instant::now() + single.mail.final_timeout);
         let answer =
             net.send(request, deadline).await.map_err(|lost| said::lost(self.vendor, self.repeat(), lost))?;
         let said = Said::of(self, &answer, sending.now);
@@ -215,16 +204,76 @@ impl Api {
     }
 }
 
+/// What kept the mail from some recipients.
+#[derive(Default)]
+struct Failures<'a> {
+    /// How many did not have it before.
+    left: usize,
+    /// Whose answer was lost.
+    lost: Vec<&'a Address>,
+    /// Who is not tried again.
+    refused: Vec<(&'a Address, DeliveryError)>,
+    /// What is said of those who are.
+    error: Option<DeliveryError>,
+}
+
+impl<'a> Failures<'a> {
+    fn add(&mut self, to: &'a Address, error: DeliveryError) {
+        if error.fault == Fault::Rejected {
+            return self.refused.push((to, error));
+        }
+        self.error = Some(match self.error.take() {
+            None => error,
+            Some(first) => graver(first, error),
+        });
+    }
+
+    /// What the attempt brought.
+    fn judge(mut self, mut fates: Fates) -> Result<Receipt, DeliveryError> {
+        if let Some(mut error) = self.error {
+            if self.lost.len() < self.left {
+                fates.lost(self.lost);
+            }
+            error.detail.insert_str(0, &fates.to_string());
+            return Err(error);
+        }
+        let reasons: Vec<_> =
+            self.refused.iter().map(|(address, error)| format!("{address}: {}", error.detail)).collect();
+        let reasons = reasons.join(" ");
+        if fates.is_empty() && !self.refused.is_empty() {
+            let is_single = self.refused.len() == 1;
+            let (_, mut first) = self.refused.swap_remove(0);
+            if !is_single {
+                first.detail = reasons;
+            }
+            return Err(first);
+        }
+        let note = (!self.refused.is_empty()).then(|| format!("Refused for {reasons}"));
+        Ok(Receipt { remote_id: fates.ids(), note })
+    }
+}
+
 /// Which of two failures speaks for the attempt: settings that are wrong park the destination, and a lost
-/// answer is to be remembered. A wait that the vendor asked for is kept to either way.
+/// answer is to be remembered. The longer wait is kept to either way.
 fn graver(first: DeliveryError, second: DeliveryError) -> DeliveryError {
     let weight = |error: &DeliveryError| match error.fault {
         Fault::Blocked => 2,
         Fault::Unknown { .. } => 1,
         Fault::Transient { .. } | Fault::Rejected | Fault::Needless => 0,
     };
+    let wait = |error: &DeliveryError| match error.fault {
+        Fault::Unknown { look_after } => Some(look_after),
+        Fault::Transient { retry_after } => retry_after,
+        Fault::Blocked | Fault::Rejected | Fault::Needless => None,
+    };
     let hold = first.hold_lane.max(second.hold_lane);
+    let longer = wait(&first).max(wait(&second));
     let mut graver = if weight(&second) > weight(&first) { second } else { first };
+    match &mut graver.fault {
+        Fault::Unknown { look_after } => *look_after = longer.unwrap_or(*look_after),
+        Fault::Transient { retry_after } => *retry_after = longer,
+        Fault::Blocked | Fault::Rejected | Fault::Needless => {}
+    }
     graver.hold_lane = hold;
     graver
 }
