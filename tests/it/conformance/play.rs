@@ -122,8 +122,9 @@ fn settings<S>(vendor: &Vendor<S>, address: &str, way: Way) -> Vec<(String, Stri
         settings.push((format!("{prefix}{key}"), value.to_owned()));
     }
     if settings.iter().any(|(name, _)| name.starts_with("LEAD_INTAKE__MAIL__")) {
+        let limit = if hangs { "2s" } else { "30s" };
         for key in ["COMMAND_TIMEOUT", "FINAL_TIMEOUT"] {
-            settings.push((format!("LEAD_INTAKE__MAIL__{key}"), timeout.to_owned()));
+            settings.push((format!("LEAD_INTAKE__MAIL__{key}"), limit.to_owned()));
         }
     }
     let deadline = if hangs && vendor.is_inline { "300ms" } else { "50s" };
