@@ -107,7 +107,28 @@ impl Api {
     /// # Errors
     /// No whole answer, or no leave to call before the deadline.
     pub async fn call(&self, call: Call<'_>, now: Timestamp, deadline: Instant) -> Result<Reply, NoReply> {
-        self.pace.wait(deadline).await?;
+        self.leave(deadline).await?;
+        self.call_now(call, now, deadline).await
+    }
+
+    /// Waits until the pace allows a call: for a note of what is sent, which is true only once it is about to be.
+    ///
+    /// # Errors
+    /// No leave to call before the deadline.
+    pub async fn leave(&self, deadline: Instant) -> Result<(), NoReply> {
+        self.pace.wait(deadline).await
+    }
+
+    /// Makes a call that has leave, and reads its answer by `deadline`.
+    ///
+    /// # Errors
+    /// No whole answer.
+    pub async fn call_now(
+        &self,
+        call: Call<'_>,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<Reply, NoReply> {
         let mut request = Request::new(call.method, self.url(call.path, call.query));
         let headers = request.headers_mut();
         headers.insert(self.token.0.clone(), self.token.1.clone());

@@ -79,9 +79,14 @@ impl Client {
     pub(super) fn by_their_clock(&self, moment: Timestamp, on: Moment) -> Timestamp {
         let now = on.wall();
         let ago = if moment <= now { until(moment, now) } else { LONGEST_WAIT };
-        let said = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        let theirs = said.map_or(now, |(said, heard)| after(said, heard.elapsed()));
+        let theirs = self.their_clock(on);
         theirs.checked_sub(ago).unwrap_or(theirs)
+    }
+
+    /// What Pipedrive's clock says; ours, where it has said nothing yet.
+    pub(super) fn their_clock(&self, on: Moment) -> Timestamp {
+        let said = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        said.map_or_else(|| on.wall(), |(said, heard)| after(said, heard.elapsed()))
     }
 
     /// Asks; nothing is changed.
@@ -114,9 +119,24 @@ impl Client {
         body: &Value,
         moment: Moment,
     ) -> Result<String, DeliveryError> {
+        self.create_after(async { Ok(()) }, path, body, moment).await
+    }
+
+    /// Creates something; its id. `before` is done once the call is about to be made, and may keep it from being made.
+    pub(super) async fn create_after(
+        &self,
+        before: impl Future<Output = Result<(), DeliveryError>> + Send,
+        path: &[&str],
+        body: &Value,
+        moment: Moment,
+    ) -> Result<String, DeliveryError> {
         let asked = Asked::Creation { settle: self.settle };
         let call = Call::send(Method::POST, path, body);
-        let answer = self.call(call, asked, moment).await.map_err(|(_, error)| error)?;
+        self.api.leave(moment.call_ends()).await.map_err(|no_reply| lost(no_reply, asked))?;
+        before.await?;
+        let began = Instant::now();
+        let replied = self.api.call_now(call, moment.now, moment.call_ends()).await;
+        let answer = self.heard(replied, asked, moment, began).map_err(|(_, error)| error)?;
         match &answer["data"]["id"] {
             Value::String(id) if !id.is_empty() => Ok(id.clone()),
             Value::Number(id) => Ok(id.to_string()),
@@ -182,7 +202,19 @@ impl Client {
         moment: Moment,
     ) -> Result<Value, (Option<u16>, DeliveryError)> {
         let began = Instant::now();
-        match self.api.call(call, moment.now, moment.call_ends()).await {
+        let replied = self.api.call(call, moment.now, moment.call_ends()).await;
+        self.heard(replied, asked, moment, began)
+    }
+
+    /// Judges what came of a call.
+    fn heard(
+        &self,
+        replied: Result<Reply, NoReply>,
+        asked: Asked,
+        moment: Moment,
+        began: Instant,
+    ) -> Result<Value, (Option<u16>, DeliveryError)> {
+        match replied {
             Ok(reply) => {
                 let date = reply.header("date").and_then(|date| httpdate::parse_http_date(date).ok());
                 if let Some(said) = date.and_then(|date| Timestamp::try_from(date).ok()) {

@@ -1,20 +1,15 @@
-//! The steps after the person: a lead or a deal, and the note on it.
+//! The steps after the person: a lead (a deal is next door), and the note on either.
 //!
-//! After an unknown outcome each is looked for among what hangs on the person. A lead is known by its
-//! `origin_id`, a note by its mark, a deal by the custom field that is filled with the lead's id. Without such
-//! a field a deal of the same person and title that was added since the first attempt of unknown outcome is
-//! taken for ours: were two leads of one person with one title on their way in that very minute, they would
-//! share a deal, each with its note.
+//! What was sent, and may be there, is looked for among what hangs on the person: a lead is known by its
+//! `origin_id`, a note by its mark.
 
 use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::custom::Custom;
-use super::person::CLOCKS_DIFFER;
+use super::progress::Progress;
 use super::{Pipedrive, Trip, bodies, note};
-use crate::clock::Timestamp;
-use crate::delivery::{AttemptOutcome, DeliveryError};
+use crate::delivery::{DeliveryError, Fault};
 
 /// What the note hangs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,10 +71,11 @@ impl fmt::Display for Item {
 impl Pipedrive {
     /// The lead in the inbox.
     pub(super) async fn lead(&self, trip: Trip<'_>, person: u64) -> Result<Item, DeliveryError> {
-        let Trip { parcel, moment, looks } = trip;
+        let Trip { parcel, moment, .. } = trip;
         let path = ["v1", "leads"];
+        let progress = Progress::of(parcel.steps.get(Item::LEAD));
         let mut found = None;
-        if looks {
+        if let Progress::Sending { .. } = progress {
             let (ours, of) = (parcel.lead.id.to_string(), person.to_string());
             let look = |lead: &Value| {
                 if lead["origin_id"] == ours.as_str() {
@@ -91,47 +87,40 @@ impl Pipedrive {
         let id = match found {
             Some(id) => id,
             None => {
-                self.client.create(&path, &bodies::lead(parcel.lead, &self.parsed, person), moment).await?
+                let body = bodies::lead(parcel.lead, &self.parsed, person);
+                self.make(trip, (Item::LEAD, &progress), &path, &body).await?
             }
         };
         parcel.notebook.finish_step(Item::LEAD, &id).await?;
         Ok(Item::Lead(id))
     }
 
-    /// The deal.
-    pub(super) async fn deal(&self, trip: Trip<'_>, person: u64) -> Result<Item, DeliveryError> {
-        let Trip { parcel, moment, looks } = trip;
-        let path = ["api", "v2", "deals"];
-        let body = bodies::deal(parcel.lead, &self.parsed, person);
-        let mut found = Vec::new();
-        if looks {
-            let of = person.to_string();
-            let look = |deal: &Value| {
-                if deal["is_deleted"] != true && self.is_ours(deal, &body, trip) {
-                    found.extend(deal["id"].as_u64());
-                }
+    /// Makes a lead or deal; its id. That it is sent is saved when the call is about to be made, not while that waits for
+    /// its pace, and is taken back where Pipedrive surely made nothing.
+    pub(super) async fn make(
+        &self,
+        trip: Trip<'_>,
+        (step, progress): (&'static str, &Progress),
+        path: &[&str],
+        body: &Value,
+    ) -> Result<String, DeliveryError> {
+        let Trip { parcel, moment, .. } = trip;
+        let mut is_saved = false;
+        let save = async {
+            let sending = match progress {
+                // What was sent first may have come late.
+                Progress::Sending { .. } => progress.clone(),
+                _ => Progress::Sending { since: Some(self.client.their_clock(moment)) },
             };
-            self.client.list(&path, &[("person_id", &of)], moment, look).await?;
-        }
-        let id = match found.into_iter().min() {
-            Some(id) => id.to_string(),
-            None => self.client.create(&path, &body, moment).await?,
+            is_saved = true;
+            parcel.notebook.finish_step(step, &sending.to_string()).await
         };
-        parcel.notebook.finish_step(Item::DEAL, &id).await?;
-        Item::of_deal(&id)
-    }
-
-    /// Whether a deal is the one that `body` made.
-    fn is_ours(&self, deal: &Value, body: &Value, trip: Trip<'_>) -> bool {
-        let parcel = trip.parcel;
-        if let Some((key, _)) = self.parsed.deal_fields.iter().find(|(_, custom)| Custom::is_id(custom)) {
-            return deal["custom_fields"][key] == parcel.lead.id.to_string();
+        let made = self.client.create_after(save, path, body, moment).await;
+        if is_saved && made.as_ref().is_err_and(|error| !matches!(error.fault, Fault::Unknown { .. })) {
+            // An earlier one may still be there. Should this fail, it is looked for without need, and no more.
+            let _ = parcel.notebook.finish_step(step, &progress.to_string()).await;
         }
-        let first = parcel.earlier.iter().find(|attempt| attempt.outcome == AttemptOutcome::Unknown);
-        let began = first.map(|attempt| self.client.by_their_clock(attempt.started_at, trip.moment));
-        let since = began.and_then(|began| began.checked_sub(CLOCKS_DIFFER).ok());
-        let added = deal["add_time"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
-        deal["title"] == body["title"] && added >= since
+        made
     }
 
     /// The note; its id.

@@ -3,18 +3,21 @@
 //! Pipedrive has neither an idempotency key nor anything unique. So every step's id is saved before the next
 //! step; persons are found or made one at a time per address, and an address whose person may have been made
 //! is looked for before another one is; a lead carries our lead's id as its `origin_id`, a note carries it in
-//! its text, and a deal in a field where one is configured.
+//! its text, and a deal in a field where one is configured. What is about to be made is saved, too: a lead or deal
+//! that was never sent is not looked for.
 
 mod bodies;
 mod check;
 mod client;
 mod custom;
+mod deal;
 mod fault;
 mod item;
 mod memory;
 mod note;
 mod pace;
 mod person;
+mod progress;
 pub mod settings;
 mod title;
 mod turns;
@@ -26,7 +29,8 @@ use tokio::time::Instant;
 
 use self::client::{Client, Moment};
 use self::item::Item;
-use self::turns::Turns;
+use self::progress::Progress;
+use self::turns::{Turn, Turns};
 use super::commons::Ours;
 use super::{Destination, Parcel};
 use crate::clock::{after, until};
@@ -64,15 +68,26 @@ impl Pipedrive {
         if wait.is_zero() { Ok(true) } else { Err(too_early(wait)) }
     }
 
+    /// Waits for a turn.
+    async fn turn(&self, trip: Trip<'_>, key: String) -> Result<Turn<'_>, DeliveryError> {
+        self.turns.take(key, trip.moment.deadline).await.ok_or_else(|| {
+            DeliveryError::transient(
+                "same_address",
+                "Another lead of the same address was being delivered the whole time, or our own store could not say whether one was. It is tried again.",
+            )
+        })
+    }
+
     async fn steps(&self, trip: Trip<'_>) -> Result<Receipt, DeliveryError> {
         let steps = trip.parcel.steps;
         let mut done = Vec::new();
         let mut told = None;
-        let mut on = match (steps.get(Item::LEAD), steps.get(Item::DEAL)) {
-            // What hangs on the person is there; the person matters no more.
-            (Some(id), _) if self.parsed.create == Create::Lead => Some(Item::Lead(id.clone())),
-            (_, Some(id)) if self.parsed.create == Create::Deal => Some(Item::of_deal(id)?),
-            _ => None,
+        let made = |step| Progress::of(steps.get(step)).made();
+        // Where what hangs on the person is there, the person matters no more.
+        let mut on = match self.parsed.create {
+            Create::Lead => made(Item::LEAD).map(Item::Lead),
+            Create::Deal => made(Item::DEAL).map(|id| Item::of_deal(&id)).transpose()?,
+            Create::Person => None,
         };
         match (&on, steps.get(person::STEP)) {
             (Some(_), Some(id)) => done.push(format!("person {id}")),

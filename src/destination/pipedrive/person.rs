@@ -26,12 +26,7 @@ impl Pipedrive {
         let Trip { parcel, moment, .. } = trip;
         let email = &parcel.lead.submitted.email;
         let key = memory::key(email);
-        let Some(_turn) = self.turns.take(key.clone(), moment.deadline).await else {
-            return Err(DeliveryError::transient(
-                "same_address",
-                "Another lead of the same address was being delivered the whole time, or our own store could not say whether one was. It is tried again.",
-            ));
-        };
+        let _turn = self.turn(trip, key.clone()).await?;
         let memory = parcel.notebook.recall(&key).await?.as_deref().and_then(Memory::parse);
         let saved = parcel.steps.get(STEP).and_then(|id| id.parse().ok());
         let remembered = match memory {

@@ -1,6 +1,7 @@
 //! The Pipedrive destination, through the real binary, against a stand-in on the loopback.
 
 mod answers;
+mod deals;
 mod lookups;
 mod made;
 mod pace;
