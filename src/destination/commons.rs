@@ -157,11 +157,6 @@ impl Ours {
     pub fn hold(&self, wait: Duration) {
         self.commons.hold(&self.name, wait);
     }
-
-    /// Waits for a turn of this destination's own.
-    pub async fn turn(&self, what: &str, deadline: Instant) -> Option<InTurn> {
-        InTurn::wait(&self.commons, format!("{} {what}", self.name), Some(deadline), || false).await
-    }
 }
 
 /// For a process that shares nothing: a check, a test.

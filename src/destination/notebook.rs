@@ -18,10 +18,11 @@ pub trait Notebook: Debug + Send + Sync {
     /// this returns, so that a repeat goes on after it.
     async fn finish_step(&self, name: &'static str, value: &str) -> Result<(), DeliveryError>;
 
-    /// What the destination remembered under `key`.
+    /// What was remembered under `key`. It is common to all destinations, for several can be one account at a vendor's:
+    /// the key names whose it is.
     async fn recall(&self, key: &str) -> Result<Option<String>, DeliveryError>;
 
-    /// Remembers `value` under `key`, for every later delivery of the destination. An empty value forgets.
+    /// Remembers `value` under `key`, for every later delivery. An empty value forgets.
     async fn remember(&self, key: &str, value: &str) -> Result<(), DeliveryError>;
 }
 

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use crate::delivery::DeliveryError;
 use crate::destination::Notebook;
-use crate::id::DeliveryId;
+use crate::id::{DeliveryId, DestinationName};
 use crate::report::Chain;
 use crate::store::{Store, StoreError};
 
@@ -52,6 +52,11 @@ impl Notes {
     }
 }
 
+/// Whose memory the notes of all destinations are in.
+fn everybody() -> DestinationName {
+    "all".parse().expect("a plain word is a name")
+}
+
 #[async_trait]
 impl Notebook for Notes {
     async fn finish_step(&self, name: &'static str, value: &str) -> Result<(), DeliveryError> {
@@ -59,10 +64,12 @@ impl Notebook for Notes {
     }
 
     async fn recall(&self, key: &str) -> Result<Option<String>, DeliveryError> {
-        self.patiently(|| self.store.recall(&self.delivery.destination, key)).await
+        let all = everybody();
+        self.patiently(|| self.store.recall(&all, key)).await
     }
 
     async fn remember(&self, key: &str, value: &str) -> Result<(), DeliveryError> {
-        self.patiently(|| self.store.remember(&self.delivery.destination, key, value)).await
+        let all = everybody();
+        self.patiently(|| self.store.remember(&all, key, value)).await
     }
 }

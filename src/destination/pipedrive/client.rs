@@ -19,8 +19,9 @@ use crate::net::Net;
 /// The longest that one call may take.
 pub(super) const LONGEST_CALL: Duration = Duration::from_secs(30);
 
-/// How many entries a page of a list has: the most that version 2 gives.
-const PAGE: &str = "500";
+/// How many entries a page of a list has: of the 500 that version 2 gives, so many that they fit in what is read of an
+/// answer, with ten kilobytes for each.
+const PAGE: &str = "100";
 
 /// How many entries a page of one of version 1's lists has.
 const OLD_PAGE: u64 = 100;
@@ -220,7 +221,7 @@ impl Client {
                 if let Some(said) = date.and_then(|date| Timestamp::try_from(date).ok()) {
                     *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some((said, Instant::now()));
                 }
-                let status = reply.status.as_u16();
+                let status = fault::status(&reply);
                 self.judge(reply, asked, moment, began).map_err(|error| (Some(status), error))
             }
             Err(no_reply) => Err((None, lost(no_reply, asked))),

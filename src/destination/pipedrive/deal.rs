@@ -27,7 +27,7 @@ impl Pipedrive {
             self.parsed.deal_fields.iter().find(|(_, custom)| Custom::is_id(custom)).map(|(key, _)| key);
         let _turn = match field {
             Some(_) => None,
-            None => Some(self.turn(trip, format!("deals:{person}")).await?),
+            None => Some(self.turn(trip, self.account.deals_of(person)).await?),
         };
         let mut found = Vec::new();
         if let Progress::Sending { since } = progress {
@@ -53,7 +53,7 @@ impl Pipedrive {
             None => self.make(trip, (Item::DEAL, &progress), &path, &body).await?,
         };
         if field.is_none() {
-            parcel.notebook.remember(&key(&id), &parcel.delivery.to_string()).await?;
+            parcel.notebook.remember(&self.account.deal(&id), &parcel.delivery.to_string()).await?;
         }
         parcel.notebook.finish_step(Item::DEAL, &id).await?;
         Item::of_deal(&id)
@@ -63,15 +63,10 @@ impl Pipedrive {
     async fn nobody_elses(&self, trip: Trip<'_>, deals: Vec<u64>) -> Result<Option<u64>, DeliveryError> {
         let (notebook, ours) = (trip.parcel.notebook, trip.parcel.delivery.to_string());
         for id in deals {
-            if notebook.recall(&key(&id.to_string())).await?.is_none_or(|owner| owner == ours) {
+            if notebook.recall(&self.account.deal(&id.to_string())).await?.is_none_or(|owner| owner == ours) {
                 return Ok(Some(id));
             }
         }
         Ok(None)
     }
-}
-
-/// Under what a deal's delivery is remembered.
-fn key(deal: &str) -> String {
-    format!("deal:{deal}")
 }

@@ -95,7 +95,7 @@ impl Named {
 }
 
 /// The status that an answer speaks of: its own, or with a 200 that takes itself back, the one in the body.
-fn status(reply: &Reply) -> u16 {
+pub(super) fn status(reply: &Reply) -> u16 {
     let own = reply.status.as_u16();
     let inner = reply.json["errorCode"].as_u64().and_then(|code| u16::try_from(code).ok());
     match inner {

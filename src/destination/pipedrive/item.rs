@@ -1,6 +1,7 @@
 //! The steps after the person: a lead (a deal is next door), and the note on either.
 //!
-//! What was sent, and may be there, is looked for among what hangs on the person: a lead is known by its
+//! What was sent, and may be there, is looked for among what hangs on the person (a lead that somebody archived or converted
+//! within those minutes has left the list, and is made again): a lead is known by its
 //! `origin_id`, a note by its mark.
 
 use std::fmt;

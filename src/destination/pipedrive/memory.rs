@@ -1,6 +1,7 @@
 //! What is remembered of an address: its person, or that a person may just have been made for it. Pure.
 
 use crate::clock::Timestamp;
+use crate::id::DestinationName;
 use crate::lead::Email;
 
 /// What the notebook holds under an address' key.
@@ -46,9 +47,34 @@ pub(super) fn same(address: &str) -> String {
     ascii.unwrap_or_else(|_| address.trim().to_owned()).to_lowercase()
 }
 
-/// The key of an address: nothing that tells who it is.
-pub(super) fn key(address: &Email) -> String {
-    format!("person:{}", address.fingerprint())
+/// An account, as the beginning of keys: the company's name, which all destinations and processes that reach it by whatever
+/// address have in common; without one, the destination's own.
+#[derive(Clone, Debug)]
+pub(super) struct Account(String);
+
+impl Account {
+    /// The account of this company, or else of this destination.
+    pub(super) fn of(company: Option<&str>, destination: &DestinationName) -> Self {
+        Self(match company {
+            Some(company) => format!("pipedrive {company}"),
+            None => format!("pipedrive by {destination}"),
+        })
+    }
+
+    /// The key of an address' person: nothing that tells who it is.
+    pub(super) fn person(&self, address: &Email) -> String {
+        format!("{} person {}", self.0, address.fingerprint())
+    }
+
+    /// The key of the deals that hang on a person.
+    pub(super) fn deals_of(&self, person: u64) -> String {
+        format!("{} deals of {person}", self.0)
+    }
+
+    /// The key of a deal.
+    pub(super) fn deal(&self, id: &str) -> String {
+        format!("{} deal {id}", self.0)
+    }
 }
 
 #[cfg(test)]
@@ -62,7 +88,8 @@ mod tests {
             assert_eq!(Memory::parse(&memory.to_string()), Some(memory));
         }
         assert_eq!(Memory::parse("12 soon"), None);
-        let key = |text| key(&Email::parse(text).unwrap());
+        let own = Account::of(None, &"crm".parse().unwrap());
+        let key = |text| own.person(&Email::parse(text).unwrap());
         assert_eq!(key("Ada@Example.com"), key("ada@example.COM"));
         assert_ne!(key("ada@example.com"), key("bea@example.com"));
         assert_eq!(same("Ada@EXAMPLE.com "), "ada@example.com");

@@ -22,6 +22,7 @@ pub mod settings;
 mod title;
 mod turns;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 
 use self::client::{Client, Moment};
 use self::item::Item;
+use self::memory::Account;
 use self::progress::Progress;
 use self::turns::{Turn, Turns};
 use super::commons::Ours;
@@ -42,6 +44,7 @@ pub use settings::{Create, Parsed, Settings};
 pub struct Pipedrive {
     parsed: Parsed,
     client: Client,
+    account: Account,
     turns: Turns,
 }
 
@@ -57,8 +60,10 @@ struct Trip<'a> {
 impl Pipedrive {
     /// The Pipedrive that the settings name; `ours` is what is shared of it. Nothing is connected yet.
     pub fn new(parsed: Parsed, net: Net, ours: Ours) -> Self {
-        let client = Client::new(&parsed, net, ours.clone());
-        Self { parsed, client, turns: Turns::new(ours) }
+        let account = Account::of(parsed.company.as_deref(), &ours.name);
+        let turns = Turns::new(Arc::clone(&ours.commons));
+        let client = Client::new(&parsed, net, ours);
+        Self { parsed, client, account, turns }
     }
 
     /// Whether something must be looked for before it is sent, as soon as it can be seen there.
@@ -69,13 +74,8 @@ impl Pipedrive {
     }
 
     /// Waits for a turn.
-    async fn turn(&self, trip: Trip<'_>, key: String) -> Result<Turn<'_>, DeliveryError> {
-        self.turns.take(key, trip.moment.deadline).await.ok_or_else(|| {
-            DeliveryError::transient(
-                "same_address",
-                "Another lead of the same address was being delivered the whole time, or our own store could not say whether one was. It is tried again.",
-            )
-        })
+    async fn turn(&self, trip: Trip<'_>, key: String) -> Result<Turn, DeliveryError> {
+        self.turns.take(key, trip.moment.deadline).await.ok_or_else(out_of_turn)
     }
 
     async fn steps(&self, trip: Trip<'_>) -> Result<Receipt, DeliveryError> {
@@ -135,6 +135,14 @@ impl Destination for Pipedrive {
     fn quiet_period(&self) -> Duration {
         self.parsed.settle
     }
+}
+
+/// Somebody else has the turn, or may have it.
+fn out_of_turn() -> DeliveryError {
+    DeliveryError::transient(
+        "same_address",
+        "Another lead of the same address was being delivered the whole time, or our own store could not say whether one was. It is tried again.",
+    )
 }
 
 /// What was sent earlier may not be visible there yet.

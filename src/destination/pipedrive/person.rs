@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::client::LONGEST_CALL;
-use super::memory::{self, Memory, same};
-use super::{Pipedrive, Trip, bodies, too_early};
+use super::memory::{Memory, same};
+use super::turns::Turn;
+use super::{Pipedrive, Trip, bodies, out_of_turn, too_early};
 use crate::clock::{Timestamp, after, until};
 use crate::delivery::{DeliveryError, Fault, LONGEST_WAIT};
 
@@ -25,8 +26,8 @@ impl Pipedrive {
     pub(super) async fn person(&self, trip: Trip<'_>) -> Result<(u64, usize), DeliveryError> {
         let Trip { parcel, moment, .. } = trip;
         let email = &parcel.lead.submitted.email;
-        let key = memory::key(email);
-        let _turn = self.turn(trip, key.clone()).await?;
+        let key = self.account.person(email);
+        let mut turn = self.turn(trip, key.clone()).await?;
         let memory = parcel.notebook.recall(&key).await?.as_deref().and_then(Memory::parse);
         let saved = parcel.steps.get(STEP).and_then(|id| id.parse().ok());
         let remembered = match memory {
@@ -72,7 +73,7 @@ impl Pipedrive {
         found.dedup();
         let id = match found.first() {
             Some(oldest) => *oldest,
-            None => self.create_person(trip, &key).await?,
+            None => self.create_person(trip, &key, &mut turn).await?,
         };
         parcel.notebook.finish_step(STEP, &id.to_string()).await?;
         parcel.notebook.remember(&key, &Memory::Person(id).to_string()).await?;
@@ -113,16 +114,24 @@ impl Pipedrive {
         Ok(found)
     }
 
-    /// Makes the person. That it may be there is remembered before the call, and taken back where Pipedrive
-    /// surely did not make it.
-    async fn create_person(&self, trip: Trip<'_>, key: &str) -> Result<u64, DeliveryError> {
+    /// Makes the person, if it is still our turn when the call is about to be made. That it may be there is remembered
+    /// before the call, and taken back where Pipedrive surely did not make it.
+    async fn create_person(&self, trip: Trip<'_>, key: &str, turn: &mut Turn) -> Result<u64, DeliveryError> {
         let Trip { parcel, moment, .. } = trip;
-        let sent = moment.wall();
-        let longest = moment.call_ends().saturating_duration_since(tokio::time::Instant::now());
-        let unsure = Memory::Unsure { sent, look_after: after(sent, longest + self.parsed.settle) };
-        parcel.notebook.remember(key, &unsure.to_string()).await?;
+        let mut sent = None;
+        let remember = async {
+            if !turn.lasts().await {
+                return Err(out_of_turn());
+            }
+            let now = moment.wall();
+            let longest = moment.call_ends().saturating_duration_since(tokio::time::Instant::now());
+            let unsure = Memory::Unsure { sent: now, look_after: after(now, longest + self.parsed.settle) };
+            sent = Some(now);
+            parcel.notebook.remember(key, &unsure.to_string()).await
+        };
         let body = bodies::person(parcel.lead, &self.parsed);
-        let created = self.client.create(&["api", "v2", "persons"], &body, moment).await.and_then(|id| {
+        let path = ["api", "v2", "persons"];
+        let created = self.client.create_after(remember, &path, &body, moment).await.and_then(|id| {
             id.parse().map_err(|_| {
                 DeliveryError::new(
                     Fault::Unknown { look_after: self.parsed.settle },
@@ -131,16 +140,15 @@ impl Pipedrive {
                 )
             })
         });
-        if let Err(error) = &created {
-            let known = match error.fault {
-                Fault::Unknown { look_after } => {
-                    Memory::Unsure { sent, look_after: after(moment.wall(), look_after) }.to_string()
-                }
-                _ => String::new(),
-            };
-            // Should this fail, the next one looks without need, and no more.
-            let _ = parcel.notebook.remember(key, &known).await;
-        }
+        let (Err(error), Some(sent)) = (&created, sent) else { return created };
+        let known = match error.fault {
+            Fault::Unknown { look_after } => {
+                Memory::Unsure { sent, look_after: after(moment.wall(), look_after) }.to_string()
+            }
+            _ => String::new(),
+        };
+        // Should this fail, the next one looks without need, and no more.
+        let _ = parcel.notebook.remember(key, &known).await;
         created
     }
 }

@@ -83,6 +83,8 @@ pub enum Create {
 /// The settings, believed.
 pub struct Parsed {
     pub(super) token: Secret,
+    /// The company's name in Pipedrive, where it is configured.
+    pub(super) company: Option<String>,
     pub(super) base_url: Url,
     pub(super) create: Create,
     pub(super) title: Title,
@@ -147,6 +149,7 @@ impl Settings {
         let deal_fields = fields("deal_fields", &self.deal_fields);
         match (base_url, title) {
             (Ok(base_url), Ok(title)) if problems.is_empty() => Ok(Parsed {
+                company: self.domain.as_deref().and_then(|domain| company(domain).ok()),
                 token: self.api_token,
                 base_url,
                 create: self.create,

@@ -1,10 +1,12 @@
 //! How what may have been made is looked for.
 
+use std::time::Duration;
+
 use serde_json::json;
 use stand_ins::api::Fault;
-use stand_ins::pipedrive::{self, DEAL_TEXT};
+use stand_ins::pipedrive::{self, DEAL_TEXT, TOKEN};
 
-use super::{DEAL, LEAD, NOTE, PERSON, SEARCH, codes, count, made, persons_and_leads, service};
+use super::{DEAL, LEAD, NOTE, PERSON, SEARCH, codes, count, made, persons_and_leads, service, service_with};
 use crate::support::{ada, soon};
 
 #[tokio::test]
@@ -48,6 +50,9 @@ async fn what_may_have_been_made_is_found_on_a_later_page_of_a_list() {
         for number in 0..500 {
             books.add_person("Somebody", &format!("somebody{number}@example.com"));
         }
+        // All of them together would be more than is read of an answer.
+        let long = json!("x".repeat(3_000));
+        books.persons.iter_mut().for_each(|person| person["custom_fields"] = json!({ "notes": long }));
         books.search_lags = true;
     }
     let service = service(&vendor, &[]).await;
@@ -73,6 +78,74 @@ async fn what_may_have_been_made_is_found_on_a_later_page_of_a_list() {
     service.until_state(&second, "pipedrive", "delivered").await;
     let ours = vendor.vendor().leads.iter().filter(|lead| lead["origin_id"] == second.as_str()).count();
     assert_eq!(ours, 1, "the lead is the 102nd of its person");
+}
+
+/// Whoever waited so long that the turn is another's by now makes nobody: the other one may be doing so.
+#[tokio::test]
+async fn a_turn_that_was_lost_makes_no_person() {
+    let vendor = pipedrive::start().await;
+    vendor.next(SEARCH, Fault::Slow(Duration::from_secs(9)));
+    let service = service(&vendor, &[("RETRY", "1h, 1h")]).await;
+    let id = service.accepted(&ada()).await;
+    let store = rusqlite::Connection::open(service.folder.path().join("data/lead-intake.db")).unwrap();
+    store.busy_timeout(Duration::from_secs(5)).unwrap();
+    // Another process has it, and lengthens it.
+    let taken = "UPDATE turns SET holder = 'another', ends_at = 1000 * unixepoch() + 10000 WHERE name LIKE '%person%'";
+    let keeps = async {
+        loop {
+            store.execute(taken, []).unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let line = tokio::select! {
+        () = keeps => unreachable!(),
+        line = service.until_logged("attempt failed") => line,
+    };
+    assert_eq!((line["code"].as_str(), count(&vendor, PERSON)), (Some("same_address"), 0), "{line}");
+    store.execute("DELETE FROM turns", []).unwrap();
+    service.until_delivery(&id, "pipedrive", |it| it["history"].as_array().unwrap().len() == 1).await;
+    service.hasten();
+    service.until_state(&id, "pipedrive", "delivered").await;
+    assert_eq!(made(&vendor, "ada@example.com", &id), (1, 1, 1));
+}
+
+/// Two destinations can be one account: neither makes a person whom the other has made.
+#[tokio::test]
+async fn two_destinations_in_one_company_make_one_person() {
+    let vendor = pipedrive::start().await;
+    vendor.vendor().search_lags = true;
+    let url = vendor.url();
+    let name = |key: &str| format!("LEAD_INTAKE__DESTINATIONS__DEALS__{key}");
+    let second = [
+        (name("TYPE"), "pipedrive"),
+        (name("DOMAIN"), "https://Example.pipedrive.com"),
+        (name("API_TOKEN"), TOKEN),
+        (name("BASE_URL"), &url),
+        (name("CREATE"), "deal"),
+        (name("NOTE"), "false"),
+        (name("RETRY"), "1ms, 1ms, 1ms, 1ms"),
+    ];
+    let more: Vec<_> = second.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let service = service_with(&vendor, &[], &more).await;
+    let id = service.accepted(&ada()).await;
+    for destination in ["pipedrive", "deals"] {
+        service.until_state(&id, destination, "delivered").await;
+    }
+    assert_eq!(made(&vendor, "ada@example.com", &id), (1, 2, 1));
+}
+
+#[tokio::test]
+async fn a_person_who_is_not_there_by_a_200_is_not_there() {
+    let vendor = pipedrive::start().await;
+    let service = service(&vendor, &[]).await;
+    let first = service.accepted(&ada()).await;
+    service.until_state(&first, "pipedrive", "delivered").await;
+    let id = vendor.vendor().persons[0]["id"].to_string();
+    let gone = json!({ "success": false, "error": "Person not found", "errorCode": 404 });
+    vendor.next(&format!("GET /api/v2/persons/{id}"), Fault::json(200, gone));
+    let second = service.accepted(&ada()).await;
+    service.until_state(&second, "pipedrive", "delivered").await;
+    assert_eq!(count(&vendor, SEARCH), 2);
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ async fn a_lead_becomes_a_person_a_lead_in_the_inbox_and_a_note() {
     assert_eq!(lines, [SEARCH, PERSON, LEAD, NOTE]);
     assert_eq!(
         calls[0].query,
-        [("term", "ada@example.com"), ("fields", "email"), ("exact_match", "true"), ("limit", "500")]
+        [("term", "ada@example.com"), ("fields", "email"), ("exact_match", "true"), ("limit", "100")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
     );
     let contact = |value: &str| json!([{ "value": value, "primary": true, "label": "work" }]);

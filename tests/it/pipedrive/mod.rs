@@ -31,6 +31,11 @@ fn setting(key: &str) -> String {
 }
 
 async fn service(vendor: &Api<Pipedrive>, settings: &[(&str, &str)]) -> Service {
+    service_with(vendor, settings, &[]).await
+}
+
+/// The same with further variables.
+async fn service_with(vendor: &Api<Pipedrive>, settings: &[(&str, &str)], more: &[(&str, &str)]) -> Service {
     let mut all = vec![
         (setting("BASE_URL"), vendor.url()),
         (setting("RETRY"), ["1ms"; 12].join(", ")),
@@ -40,7 +45,8 @@ async fn service(vendor: &Api<Pipedrive>, settings: &[(&str, &str)]) -> Service 
         ("PIPEDRIVE_DOMAIN".to_owned(), "example".to_owned()),
     ];
     all.extend(settings.iter().map(|(key, value)| (setting(key), (*value).to_owned())));
-    let pairs: Vec<_> = all.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut pairs: Vec<_> = all.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    pairs.extend(more);
     Service::start(&pairs).await
 }
 

@@ -11,6 +11,9 @@ async fn a_pause_that_pipedrive_asks_for_holds_everybody() {
     for (on, fault, code, least, most) in [
         (SEARCH, too_many(&[("x-ratelimit-reset", "120")]), "pipedrive_429", 119, 121),
         (LEAD, too_many(&[("retry-after", "600")]), "pipedrive_429", 599, 601),
+        // The later of the two.
+        (LEAD, too_many(&[("x-ratelimit-reset", "20"), ("retry-after", "600")]), "pipedrive_429", 599, 601),
+        (LEAD, too_many(&[("x-ratelimit-reset", "600"), ("retry-after", "20")]), "pipedrive_429", 599, 601),
         (LEAD, too_many(&[]), "pipedrive_429", 1, 3),
         (LEAD, too_many(&[("x-daily-ratelimit-token-remaining", "0")]), "pipedrive_daily_budget", 59, 87_200),
         (NOTE, too_many(&[("x-daily-requests-left", "0")]), "pipedrive_daily_budget", 59, 87_200),
