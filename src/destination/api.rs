@@ -14,6 +14,7 @@ use super::commons::Ours;
 use crate::clock::Timestamp;
 use crate::delivery::{DeliveryError, Fault};
 use crate::net::{Answer, Lost, Net};
+use crate::secret::Secret;
 
 /// What stands unencoded in a segment of a path (RFC 3986 section 2.3); a `+` is some servers' space.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -27,6 +28,8 @@ pub struct Api {
     net: Net,
     base: Url,
     token: (HeaderName, HeaderValue),
+    /// The token itself: what nobody may read, should an answer quote it.
+    secret: Secret,
     pace: Pace,
     ours: Ours,
 }
@@ -99,7 +102,15 @@ impl Api {
             HeaderValue::from_str(token).map_err(|_| "this is no token: it cannot stand in a header")?;
         value.set_sensitive(true);
         let net = net.reading(LONGEST_ANSWER);
-        Ok(Self { net, base, token: (HeaderName::from_static(name), value), pace: Pace::default(), ours })
+        let secret = Secret::new(token.rsplit(' ').next().unwrap_or(token));
+        let token = (HeaderName::from_static(name), value);
+        Ok(Self { net, base, token, secret, pace: Pace::default(), ours })
+    }
+
+    /// The same, reading so many bytes of an answer.
+    #[must_use]
+    pub fn reading(self, longest_answer: usize) -> Self {
+        Self { net: self.net.reading(longest_answer), ..self }
     }
 
     /// Makes a call and reads its answer by `deadline`, when the pace allows it.
@@ -137,8 +148,18 @@ impl Api {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             *request.body_mut() = Some(body.to_string().into());
         }
-        let answer = self.net.send(request, deadline).await.map_err(NoReply::Lost)?;
+        let mut answer = self.net.send(request, deadline).await.map_err(NoReply::Lost)?;
+        self.redact(&mut answer);
         Ok(reply(&answer, now))
+    }
+
+    /// Takes our token out of an answer that quotes it.
+    fn redact(&self, answer: &mut Answer) {
+        let secret = self.secret.expose();
+        let quotes = |body: &[u8]| body.windows(secret.len()).any(|part| part == secret.as_bytes());
+        if !secret.is_empty() && quotes(&answer.body) {
+            answer.body = String::from_utf8_lossy(&answer.body).replace(secret, "…").into_bytes();
+        }
     }
 
     /// This process does not call for so long.

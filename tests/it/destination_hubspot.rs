@@ -338,6 +338,79 @@ async fn a_form_whose_process_was_killed_in_the_middle_is_not_submitted_again() 
     assert_eq!((submissions.len(), submissions[0]["context"].get("hutk")), (1, None));
 }
 
+/// A service that submits to a form, too; `more` is lines of the destination's section.
+async fn with_form(crm: &HubSpot, more: &str, variables: &[(&str, &str)]) -> Service {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    let form = format!("portal_id = \"42\", form_id = \"f-1\", base_url = \"{}\"", crm.url());
+    std::fs::write(&file, format!("[destinations.hubspot]\n{more}form = {{ {form} }}\n")).unwrap();
+    let mut all = vec![("LEAD_INTAKE_CONFIG", file.to_str().unwrap())];
+    all.extend(variables);
+    let mut service = service(crm, &all).await;
+    service.beside = Some(folder);
+    service
+}
+
+/// A submission writes into the contact: what a known contact keeps, or HubSpot does not know, stays out of it, also where
+/// it is made up for later.
+#[tokio::test]
+async fn a_form_says_no_more_than_the_contact_may_have() {
+    let crm = hubspot::start().await;
+    let more = "on_unknown_property = \"drop\"\nkeep_existing = [\"phone\"]\nproperties.shoe_size = \"form_data.shoe_size\"\n";
+    let service = with_form(&crm, more, &[]).await;
+    let mut lead = ada();
+    lead["form_data"] = json!({"shoe_size": 44});
+    let names = |at: usize| -> Vec<String> {
+        let form = crm.vendor().submissions[at].clone();
+        let fields = form["fields"].as_array().unwrap().iter();
+        fields.map(|field| field["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let first = service.accepted(&lead).await;
+    service.until_state(&first, "hubspot", "delivered").await;
+    assert!(names(0).contains(&"phone".to_owned()) && !names(0).contains(&"shoe_size".to_owned()));
+    // The contact is updated, and the form goes with the second attempt.
+    crm.next("POST /submissions", Fault::html(406));
+    let second = service.accepted(&lead).await;
+    let delivery = service.until_state(&second, "hubspot", "delivered").await;
+    assert_eq!(names(1).first().unwrap(), "email");
+    assert!(!names(1).contains(&"phone".to_owned()) && !names(1).contains(&"shoe_size".to_owned()));
+    let note = delivery["receipt"]["note"].as_str().unwrap();
+    assert!(note.contains("updated; sent without shoe_size"), "the first attempt's words stay: {note}");
+}
+
+/// A 400 of the forms API says what is wrong in its list; and nobody reads our token, whoever quotes it.
+#[tokio::test]
+async fn what_hubspot_says_is_quoted_without_the_token() {
+    let crm = hubspot::start().await;
+    let service = with_form(&crm, "", &[]).await;
+    let said = json!({ "status": "error", "message": format!("The request is not valid for {TOKEN}"),
+        "errors": [{ "message": "Error in 'fields.phone': too short", "errorType": "INVALID" }] });
+    crm.next("POST /submissions", Fault::Answer(Reply::new(400, said)));
+    let id = service.accepted(&ada()).await;
+    let delivery = service.until_state(&id, "hubspot", "dead").await;
+    let detail = delivery["history"][0]["detail"].as_str().unwrap();
+    assert!(detail.contains("not valid for … Error in 'fields.phone': too short"), "{detail}");
+    assert!(!detail.contains(TOKEN), "{detail}");
+}
+
+#[tokio::test]
+async fn conflicts_are_counted_anew_after_a_replay() {
+    let crm = hubspot::start().await;
+    let conflict = || Fault::Answer(Reply::new(409, json!({ "message": "Busy." })));
+    let service = service(&crm, &[]).await;
+    crm.always(conflict());
+    let id = service.accepted(&ada()).await;
+    for tried in 1..=4 {
+        let count = |it: &serde_json::Value| it["history"].as_array().unwrap().len() == tried;
+        let delivery = service.until_delivery(&id, "hubspot", count).await;
+        assert_eq!(delivery["state"], if tried == 4 { "dead" } else { "pending" }, "{delivery}");
+        service.hasten();
+    }
+    assert_eq!(service.cli(&["deliveries", "replay", "--yes"]).await.0, 0);
+    let count = |it: &serde_json::Value| it["history"].as_array().unwrap().len() == 5;
+    assert_eq!(service.until_delivery(&id, "hubspot", count).await["state"], "pending");
+}
+
 /// A gateway's page is no word of HubSpot's: neither a refusal of the lead, nor a success.
 #[tokio::test]
 async fn a_page_in_the_place_of_an_answer_says_nothing() {
@@ -461,6 +534,10 @@ async fn a_check_finds_what_is_wrong_without_a_lead() {
     let (code, text) = good.cli(&["check", "--online"]).await;
     assert!(code == 1 && text.contains("crm.objects.contacts.write"), "{text}");
     assert!(crm.vendor().contacts.is_empty());
+
+    crm.next("GET /crm/properties", Fault::Answer(Reply::new(200, json!("<p>a page"))));
+    let (code, text) = good.cli(&["check", "--online"]).await;
+    assert!(code == 1 && text.contains("cannot be read") && !text.contains("does not know"), "{text}");
 
     let unknown = ("LEAD_INTAKE__DESTINATIONS__HUBSPOT__NEW_CONTACT__HAIR", "red");
     let (code, text) = service(&crm, &[unknown]).await.cli(&["check", "--online"]).await;

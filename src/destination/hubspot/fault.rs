@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::delivery::{Attempt, DeliveryError, Fault};
+use crate::delivery::{Attempt, AttemptOutcome, DeliveryError, Fault};
 use crate::destination::api::Reply;
 
 /// How long everybody waits after the ten-second limit was hit, for each attempt so far.
@@ -13,6 +13,9 @@ const BURST: Duration = Duration::from_secs(10);
 
 /// How long everybody waits where HubSpot does not say: the daily limit, an account on the move.
 pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// How much of HubSpot's own words is kept, in characters.
+const LONGEST_SAID: usize = 300;
 
 /// How often a conflict is met with another try.
 const CONFLICTS: usize = 3;
@@ -102,7 +105,9 @@ pub(super) fn judge(reply: &Reply, attempt: u32, earlier: &[Attempt]) -> Deliver
             format!("HubSpot has nothing at this address: check `base_url` and `api_version`.{said}"),
         ),
         409 => {
-            let conflicts = earlier.iter().filter(|attempt| attempt.code == code).count();
+            // A replay begins anew.
+            let since_replay = earlier.iter().rev().take_while(|it| it.outcome != AttemptOutcome::Rejected);
+            let conflicts = since_replay.filter(|attempt| attempt.code == code).count();
             if conflicts >= CONFLICTS {
                 let what = "HubSpot says again and again that the contact exists, and cannot be brought to update it.";
                 return DeliveryError::rejected(code, format!("{what}{said}"));
@@ -185,9 +190,17 @@ fn scopes(json: &Value) -> String {
 
 /// HubSpot's own words and the id that its support asks for, as a sentence to add.
 fn said(reply: &Reply) -> String {
-    let message = reply.json["message"].as_str().unwrap_or(&reply.said);
-    let message: String = message.chars().take(300).collect();
-    match (message.as_str(), reply.json["correlationId"].as_str()) {
+    let mut message = reply.json["message"].as_str().unwrap_or(&reply.said).to_owned();
+    // The forms API says what is wrong in the list alone.
+    for more in reply.json["errors"].as_array().into_iter().flatten().filter_map(|it| it["message"].as_str())
+    {
+        if !message.contains(more) {
+            message = format!("{message} {more}");
+        }
+    }
+    let plain = message.chars().take(LONGEST_SAID).map(|it| if it.is_control() { ' ' } else { it });
+    let message: String = plain.collect();
+    match (message.trim(), reply.json["correlationId"].as_str()) {
         ("", None) => String::new(),
         ("", Some(id)) => format!(" Its correlation id is {id}."),
         (message, Some(id)) => format!(" It said: {message} (correlation id {id})"),

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::settings::{Form, Parsed};
-use super::{NAME, email, fault};
+use super::{Contact, NAME, email, fault};
 use crate::delivery::{DeliveryError, Fault};
 use crate::destination::Parcel;
 use crate::destination::api::{Api, Call};
@@ -26,6 +26,7 @@ pub(super) async fn submit(
     form: &Form,
     api: &Api,
     parsed: &Parsed,
+    contact: &Contact,
     parcel: &Parcel<'_>,
 ) -> Result<Option<String>, DeliveryError> {
     match parcel.steps.get(STEP).map(String::as_str) {
@@ -34,7 +35,7 @@ pub(super) async fn submit(
             parcel.notebook.finish_step(STEP, LOST).await?;
             return Ok(note(LOST));
         }
-        Some(UNSENT) | None => parcel.notebook.finish_step(STEP, SENDING).await?,
+        Some(UNSENT) | None => {}
         Some(before) => return Ok(note(before)),
     }
     let path = [
@@ -46,7 +47,9 @@ pub(super) async fn submit(
         form.portal_id.as_str(),
         form.form_id.as_str(),
     ];
-    let body = body(form, parsed, parcel);
+    let body = body(form, parsed, contact, parcel);
+    // The forms API has no pace of its own: the call is made at once.
+    parcel.notebook.finish_step(STEP, SENDING).await?;
     let answer = api.call(Call::send(Method::POST, &path, &body), parcel.now, parcel.deadline).await;
     let ended = match answer {
         Ok(reply) if reply.status.is_success() => "submitted",
@@ -74,13 +77,15 @@ fn note(ended: &str) -> Option<String> {
     (ended == LOST).then(|| "the answer to the form's submission was lost; it is not sent twice".to_owned())
 }
 
-fn body(form: &Form, parsed: &Parsed, parcel: &Parcel<'_>) -> Value {
+/// What the contact got is what the form gets: a submission writes into the contact, too.
+fn body(form: &Form, parsed: &Parsed, contact: &Contact, parcel: &Parcel<'_>) -> Value {
     let lead = parcel.lead;
     let field = |name: &str, value: String| json!({ "objectTypeId": "0-1", "name": name, "value": value });
     let mut fields = vec![field("email", email(lead))];
-    fields.extend(
-        parsed.properties.iter().filter_map(|(name, from)| from.of(lead).map(|value| field(name, value))),
-    );
+    let is_kept = |name: &String| !contact.created && parsed.keep_existing.contains(name);
+    let given =
+        parsed.properties.iter().filter(|(name, _)| !is_kept(name) && !contact.without.contains(name));
+    fields.extend(given.filter_map(|(name, from)| from.of(lead).map(|value| field(name, value))));
     let submitted = &lead.submitted;
     let mut context = json!({ "pageUri": submitted.source.url });
     // A foreign cookie would merge two visitors: only what the page itself gave, and only what can be one, for HubSpot

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::api::{Api, Call, Reply};
@@ -39,10 +40,36 @@ pub struct HubSpot {
     forms: Option<Api>,
 }
 
-/// The contact's id, and whether it was made.
+/// The most that is read of an answer: the list of all properties with their options, of which an account has more than
+/// a thousand.
+const LONGEST_ANSWER: usize = 8 * 1024 * 1024;
+
+/// The step that makes the contact, where another follows.
+const STEP: &str = "contact";
+
+/// The contact, as the step keeps it.
+#[derive(Debug, Serialize, Deserialize)]
 struct Contact {
     id: String,
+    /// Whether it was made.
     created: bool,
+    /// The properties that were left out, for HubSpot does not know them.
+    #[serde(default)]
+    without: Vec<String>,
+}
+
+impl Contact {
+    fn receipt(&self) -> Receipt {
+        let mut notes = Vec::new();
+        if !self.created {
+            notes.push("updated".to_owned());
+        }
+        if !self.without.is_empty() {
+            notes.push(format!("sent without {}, which HubSpot does not know", self.without.join(", ")));
+        }
+        let note = (!notes.is_empty()).then(|| notes.join("; "));
+        Receipt { remote_id: Some(self.id.clone()), note }
+    }
 }
 
 impl HubSpot {
@@ -56,7 +83,11 @@ impl HubSpot {
             Api::new(net.clone(), base.clone(), ("authorization", &bearer), ours.clone())
                 .expect("the token was believed")
         };
-        Self { api: api(&parsed.base), forms: parsed.form.as_ref().map(|form| api(&form.base)), parsed }
+        Self {
+            api: api(&parsed.base).reading(LONGEST_ANSWER),
+            forms: parsed.form.as_ref().map(|form| api(&form.base)),
+            parsed,
+        }
     }
 
     /// Everything that the lead has to say, and what only a new contact gets beside it.
@@ -101,13 +132,14 @@ impl HubSpot {
         let (create, update) = self.properties(parcel.lead, without);
         let objects = ["crm", "objects", &self.parsed.version, "contacts"];
         let created = json!({ "properties": create, "associations": [] });
+        let contact = |id, created| Contact { id, created, without: without.to_vec() };
         for _ in 0..2 {
             let reply = self.call(Call::send(Method::POST, &objects, &created), parcel).await?;
             let reply = match reply.status {
                 status if status.is_success() => {
                     let id = reply.json["id"].as_str().filter(|id| !id.is_empty());
                     let id = id.ok_or_else(|| unreadable(&reply))?.to_owned();
-                    return Ok(Contact { id, created: true });
+                    return Ok(contact(id, true));
                 }
                 StatusCode::CONFLICT => reply,
                 _ => return Err(Failed::Answer(reply)),
@@ -116,7 +148,7 @@ impl HubSpot {
             if update.is_empty()
                 && let Some(id) = existing
             {
-                return Ok(Contact { id, created: false });
+                return Ok(contact(id, false));
             }
             let address = email(parcel.lead);
             let which = existing.as_deref().unwrap_or(&address);
@@ -132,7 +164,7 @@ impl HubSpot {
             match reply.status {
                 status if status.is_success() => {
                     let id = reply.json["id"].as_str().map(str::to_owned);
-                    return Ok(Contact { id: id.ok_or_else(|| unreadable(&reply))?, created: false });
+                    return Ok(contact(id.ok_or_else(|| unreadable(&reply))?, false));
                 }
                 // Deleted or merged meanwhile: once more from the beginning.
                 StatusCode::NOT_FOUND => {}
@@ -165,30 +197,20 @@ impl HubSpot {
     }
 
     /// The contact, with what HubSpot does not know left out where the settings allow it.
-    async fn contact(&self, parcel: &Parcel<'_>) -> Result<Receipt, DeliveryError> {
-        let (ended, without) = match self.upsert(parcel, &[]).await {
+    async fn contact(&self, parcel: &Parcel<'_>) -> Result<Contact, DeliveryError> {
+        let ended = match self.upsert(parcel, &[]).await {
             Err(Failed::Answer(reply)) if self.parsed.on_unknown == OnUnknown::Drop => {
                 let bad = fault::bad_properties(&reply);
                 if bad.is_empty() || !bad.iter().all(fault::is_unknown) {
                     return Err(self.judge(&reply, parcel).await);
                 }
                 let names: Vec<_> = bad.into_iter().map(|bad| bad.name).collect();
-                (self.upsert(parcel, &names).await, names)
+                self.upsert(parcel, &names).await
             }
-            ended => (ended, Vec::new()),
+            ended => ended,
         };
         match ended {
-            Ok(contact) => {
-                let mut notes = Vec::new();
-                if !contact.created {
-                    notes.push("updated".to_owned());
-                }
-                if !without.is_empty() {
-                    notes.push(format!("sent without {}, which HubSpot does not know", without.join(", ")));
-                }
-                let note = (!notes.is_empty()).then(|| notes.join("; "));
-                Ok(Receipt { remote_id: Some(contact.id), note })
-            }
+            Ok(contact) => Ok(contact),
             Err(Failed::Answer(reply)) => Err(self.judge(&reply, parcel).await),
             Err(Failed::Error(error)) => Err(error),
         }
@@ -228,20 +250,18 @@ fn email(lead: &Lead) -> String {
 impl Destination for HubSpot {
     async fn deliver(&self, parcel: Parcel<'_>) -> Result<Receipt, DeliveryError> {
         let (Some(form), Some(api)) = (&self.parsed.form, &self.forms) else {
-            return self.contact(&parcel).await;
+            return self.contact(&parcel).await.map(|contact| contact.receipt());
         };
-        let mut receipt = match parcel.steps.get("contact") {
-            Some(id) => Receipt::of(id.clone()),
+        let contact = match parcel.steps.get(STEP).and_then(|kept| serde_json::from_str(kept).ok()) {
+            Some(contact) => contact,
             None => {
-                let receipt = self.contact(&parcel).await?;
-                parcel
-                    .notebook
-                    .finish_step("contact", receipt.remote_id.as_deref().unwrap_or_default())
-                    .await?;
-                receipt
+                let contact = self.contact(&parcel).await?;
+                parcel.notebook.finish_step(STEP, &json!(contact).to_string()).await?;
+                contact
             }
         };
-        if let Some(note) = form::submit(form, api, &self.parsed, &parcel).await? {
+        let mut receipt = contact.receipt();
+        if let Some(note) = form::submit(form, api, &self.parsed, &contact, &parcel).await? {
             receipt.note = Some(receipt.note.map_or(note.clone(), |before| format!("{before}; {note}")));
         }
         Ok(receipt)
@@ -258,12 +278,13 @@ impl Destination for HubSpot {
         if !reply.status.is_success() {
             return Err(fault::judge(&reply, 1, &[]));
         }
-        let known: Vec<_> = reply.json["results"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|it| it["name"].as_str())
-            .collect();
+        let Some(known) = reply.json["results"].as_array() else {
+            return Err(DeliveryError::transient(
+                "hubspot_unreadable",
+                "HubSpot's list of properties cannot be read, so nobody knows whether those of `properties` are there. Check again.",
+            ));
+        };
+        let known: Vec<_> = known.iter().filter_map(|it| it["name"].as_str()).collect();
         let mut wanted: Vec<_> =
             self.parsed.properties.keys().chain(self.parsed.new_contact.keys()).collect();
         wanted.retain(|name| !known.contains(&name.as_str()));

@@ -23,8 +23,8 @@ pub(super) const LONGEST_CALL: Duration = Duration::from_secs(30);
 /// answer, with ten kilobytes for each.
 const PAGE: &str = "100";
 
-/// How many entries a page of one of version 1's lists has.
-const OLD_PAGE: u64 = 100;
+/// How many entries a page of one of version 1's lists has: a note can have 100 KB.
+const OLD_PAGE: u64 = 10;
 
 /// Pipedrive's API.
 pub(super) struct Client {

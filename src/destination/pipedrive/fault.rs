@@ -10,7 +10,6 @@ use serde_json::Value;
 use super::settings::Parsed;
 use crate::delivery::{DeliveryError, Fault};
 use crate::destination::api::Reply;
-use crate::secret::Secret;
 
 /// How long Pipedrive's gatekeeper is left alone after it has shut us out.
 const SHUT_OUT: Duration = Duration::from_secs(15 * 60);
@@ -53,14 +52,9 @@ impl Asked {
     }
 }
 
-/// What of the settings an answer may speak of.
+/// What of the settings an answer may speak of: the key, the word that Pipedrive says, and the value.
 #[derive(Debug)]
-pub(super) struct Named {
-    /// What Pipedrive may refuse: the key, the word that it says, and the value.
-    settings: Vec<(&'static str, &'static str, String)>,
-    /// What nobody may read, should a gateway quote it.
-    token: Secret,
-}
+pub(super) struct Named(Vec<(&'static str, &'static str, String)>);
 
 impl Named {
     /// Those that are set.
@@ -79,7 +73,7 @@ impl Named {
         let keys = |key, fields: Vec<String>| fields.into_iter().map(move |code| (key, "", code));
         let person = keys("person_fields", parsed.person_fields.keys().cloned().collect());
         let deal = keys("deal_fields", parsed.deal_fields.keys().cloned().collect());
-        Self { settings: set.chain(person).chain(deal).collect(), token: parsed.token.clone() }
+        Self(set.chain(person).chain(deal).collect())
     }
 
     /// The setting that these words of Pipedrive's speak of.
@@ -89,7 +83,7 @@ impl Named {
             "" => said.contains(value),
             word => said.contains(word) || said.contains(key),
         };
-        let found = self.settings.iter().find(|(key, word, value)| spoken(key, word, value));
+        let found = self.0.iter().find(|(key, word, value)| spoken(key, word, value));
         found.map(|(key, _, value)| (*key, value.as_str()))
     }
 }
@@ -113,7 +107,7 @@ pub(super) fn says_too_many(reply: &Reply) -> bool {
 pub(super) fn judge(reply: Reply, asked: Asked, named: &Named) -> Result<Value, DeliveryError> {
     let number = status(&reply);
     let spoken = reply.json.is_object();
-    let said = said(&reply, &named.token);
+    let said = said(&reply);
     let code = code(&reply, number);
     let quoted = if said.is_empty() { String::new() } else { format!(" It said: {said}") };
     let wait = reply.retry_after.unwrap_or_default();
@@ -206,9 +200,9 @@ fn code(reply: &Reply, number: u16) -> String {
     }
 }
 
-/// Pipedrive's own words, in one line, without the token.
-fn said(reply: &Reply, token: &Secret) -> String {
-    let text = reply.json["error"].as_str().unwrap_or_default().replace(token.expose(), "…");
+/// Pipedrive's own words, in one line.
+fn said(reply: &Reply) -> String {
+    let text = reply.json["error"].as_str().unwrap_or_default();
     let plain: String =
         text.chars().take(LONGEST_SAID).map(|it| if it.is_control() { ' ' } else { it }).collect();
     plain.split_whitespace().collect::<Vec<_>>().join(" ")
