@@ -63,7 +63,7 @@
           headers: { "Content-Type": "application/json", "Idempotency-Key": id },
         });
       } catch (lost) { /* no connection: tried again */ }
-      if (answer && answer.status !== 429 && answer.status < 500) {
+      if (answer && answer.status !== 408 && answer.status !== 429 && answer.status < 500) {
         return answer.json().catch(function () {
           return { success: false, errors: { formErrors: ["This could not be sent (" + answer.status + ")."], fieldErrors: {} } };
         });

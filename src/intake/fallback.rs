@@ -59,9 +59,10 @@ impl Fallback {
     pub(super) fn recall(&self, id: LeadId, digest: &Digest) -> Option<Answer> {
         let waiting = *locked(&self.waiting).get(&id)?;
         Some(match waiting {
-            Waiting { digest: first, .. } if first != *digest => Answer::Conflict,
-            Waiting { kept: true, .. } => Answer::Repeat(id),
+            // Nobody has it yet, and perhaps nobody will: it uses up no key.
             Waiting { kept: false, .. } => Answer::Unavailable { retry_after: super::RETRY_AFTER },
+            Waiting { digest: first, .. } if first != *digest => Answer::Conflict,
+            Waiting { .. } => Answer::Repeat(id),
         })
     }
 
@@ -144,8 +145,13 @@ impl Fallback {
             }
             wait = (wait * 2).min(longest);
         };
-        info!(lead = %id, "entered the store from the second home");
         self.forget(id);
+        if matches!(accepted, Accepted::Conflict) {
+            // Its mark is the only whole copy, and stays.
+            error!(lead = %id, "the store has another submission of this key; this one is in the sheet alone: run `lead-intake leads import`, and compare them");
+            return;
+        }
+        info!(lead = %id, "entered the store from the second home");
         if matches!(accepted, Accepted::Repeat) {
             // Another process took it meanwhile, and may be writing its row at this moment: one row too many is
             // seen, and removed with the mark, once that attempt is over.

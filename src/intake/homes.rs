@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::error;
 
 use super::carried::Reply;
 use super::fallback::Fallback;
 use super::{Answer, Intake, RETRY_AFTER, Start};
 use crate::delivery::plan::Verdict;
-use crate::delivery::{Claim, Entry, Outcome};
+use crate::delivery::{Claim, Entry, Fault, Outcome};
 use crate::dispatch::gate::Condition;
 use crate::id::LeadId;
 use crate::store::{Accepted, StoreError};
@@ -50,6 +50,11 @@ impl Intake {
                 fallback.enter(self.store.as_ref(), entry.clone(), &receipt).await;
                 self.lanes.iter().for_each(|lane| lane.wake());
             }
+            (Err(error), Ok(Accepted::New(claims))) if error.fault == Fault::Rejected => {
+                // The sheet cannot be its home, which says nothing of its row.
+                fallback.forget(id);
+                self.begin(claims, starts);
+            }
             (kept, Ok(Accepted::New(claims))) => {
                 let is_homes = |claim: &Claim| claim.delivery.destination == *fallback.lane().name();
                 let (homes, others): (Vec<_>, Vec<_>) = claims.into_iter().partition(is_homes);
@@ -75,8 +80,9 @@ impl Intake {
                 drop(permit);
             }
             (Ok(_), Ok(Accepted::Conflict)) => {
-                warn!(lead = %id, "kept in the sheet under a key that another submission had used before");
-                fallback.entered(id).await;
+                // Its mark is the only whole copy, and stays.
+                error!(lead = %id, "the store has another submission of this key; this one is in the sheet alone: run `lead-intake leads import`, and compare them");
+                fallback.forget(id);
             }
             (Err(_), Ok(Accepted::Repeat | Accepted::Conflict) | Err(_)) => {
                 fallback.forget(id);

@@ -157,8 +157,8 @@ impl Intake {
         let id = entry.lead.id;
         match accepted {
             Accepted::New(claims) => {
-                let form = &entry.lead.submitted.form_name;
-                info!(lead = %id, %form, deliveries = starts.len(), "accepted");
+                let form = loggable(entry.lead.submitted.form_name.as_str());
+                info!(lead = %id, form, deliveries = starts.len(), "accepted");
                 let waited_for = self.begin(claims, starts);
                 // The deadline is no failure: the attempts go on, and the lead is stored.
                 let _ = timeout_at(reply.deadline, join_all(waited_for)).await;
@@ -209,4 +209,11 @@ impl Start<'_> {
         };
         Planned { destination: self.lane.name().clone(), kind: self.lane.nature().kind, birth }
     }
+}
+
+/// A form's name for the log, where it is a plain word: it comes with the submission, and a client can write anything there,
+/// such as an address.
+fn loggable(form: &str) -> &str {
+    let is_plain = form.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_' | b'.'));
+    if is_plain { form } else { "(not a plain word)" }
 }

@@ -105,7 +105,7 @@ pub(super) fn is_visible(it: char) -> bool {
 
 /// A mark that says in which direction text runs (Unicode Standard Annex 9, section 2).
 pub(super) fn is_direction(it: char) -> bool {
-    matches!(it, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(it, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The joiner and the non-joiner, without which Persian, Sinhala or Malayalam names cannot be written (UAX 31, section 2.3).

@@ -95,11 +95,9 @@ impl Submission {
             };
             match name.as_str() {
                 name if OURS.contains(&name) => {}
-                name if FIELDS.contains(&name) => {
-                    fields.insert(name.to_owned(), value);
-                }
+                name if FIELDS.contains(&name) => put(&mut fields, name, value),
                 name if SOURCE_FIELDS.contains(&name) || name.starts_with("utm_") => {
-                    source.insert(name.to_owned(), value);
+                    put(&mut source, name, value);
                 }
                 _ => add(&mut data, name, value),
             }
@@ -120,6 +118,19 @@ impl Submission {
     /// The key that the body itself brings, not yet checked.
     pub fn submission_id(&self) -> Option<&Value> {
         self.0.get("submission_id")
+    }
+}
+
+/// The last one that says something: a box is ticked though a hidden field beside it says no for those who leave it, and
+/// a second field that is empty takes nothing from the first.
+fn put(fields: &mut Map<String, Value>, name: &str, value: Value) {
+    let says_nothing = match &value {
+        Value::Bool(ticked) => !ticked,
+        Value::String(text) => text.trim().is_empty(),
+        _ => false,
+    };
+    if !says_nothing || !fields.contains_key(name) {
+        fields.insert(name.to_owned(), value);
     }
 }
 

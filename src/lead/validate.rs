@@ -171,8 +171,11 @@ fn validated_source(fields: &Map<String, Value>, errors: &mut FieldErrors) -> Op
     source_is_fine.then(|| Source { more: more.collect(), ..known })
 }
 
+/// A name. What nobody sees, and address books and editors leave between its letters, is taken out.
 fn person(typed: &str) -> Result<String, &'static str> {
-    let name = typed.trim_matches(|it: char| it.is_whitespace() || is_direction(it));
+    let seen = typed.chars().filter(|it| !is_direction(*it) && !matches!(it, '\u{200b}' | '\u{feff}'));
+    let seen: String = seen.map(|it| if it.is_whitespace() { ' ' } else { it }).collect();
+    let name = seen.trim();
     let fits = (1..=200).contains(&name.chars().count())
         && name.chars().all(|it| is_visible(it) || is_joiner(it))
         && !name.chars().all(is_joiner);

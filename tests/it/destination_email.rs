@@ -539,6 +539,19 @@ async fn a_confirmation_that_may_have_arrived_is_one_of_the_day_s() {
     assert_eq!(smtp.mails().len(), 1);
 }
 
+/// An address that forms take, as browsers do, and that can stand in no header (two dots, as old Japanese ones have).
+#[tokio::test]
+async fn the_team_hears_of_a_lead_whose_address_no_mail_can_go_to() {
+    let smtp = Smtp::start(Mode::Plain).await;
+    let service = notifying(&smtp, &[]).await;
+    let mut lead = ada();
+    lead["email"] = json!("taro..y@docomo.example");
+    let id = service.accepted(&lead).await;
+    service.until_state(&id, "notification", "delivered").await;
+    let mail = &sent(&smtp, 1).await[0];
+    assert!(mail.header("reply-to").is_none() && mail.part("text/plain").unwrap().contains("taro..y@docomo"));
+}
+
 /// The wait for the answer to the whole mail is never cut short by what came before: that would double the mail.
 #[tokio::test]
 async fn a_server_that_leaves_no_time_for_its_last_answer_gets_no_mail_yet() {

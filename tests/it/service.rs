@@ -62,6 +62,17 @@ async fn a_destination_that_keeps_failing_is_shown_until_it_works() {
     assert_eq!(service.health().await["status"], "ok");
 }
 
+/// A form's name comes with the submission, and anything can stand there.
+#[tokio::test]
+async fn a_form_s_name_that_is_no_plain_word_is_not_logged() {
+    let service = Service::start(&[]).await;
+    let mut lead = ada();
+    lead["form_name"] = json!("of grace@example.com");
+    service.accepted(&lead).await;
+    assert_eq!(service.until_logged("accepted").await["form"], "(not a plain word)");
+    assert!(!service.log().contains("grace@example.com"));
+}
+
 #[tokio::test]
 async fn every_accept_and_attempt_is_logged_with_its_numbers() {
     let hook = Hook::start().await;

@@ -106,6 +106,19 @@ async fn form_bodies_are_taken_too() {
     assert_eq!((taken[0].lead.consent_given, taken[1].lead.consent_given), (true, false));
 }
 
+/// A hidden field that says no for those who leave the box beside it, as ASP.NET renders it, and one that is empty for another
+/// layout of the page.
+#[tokio::test]
+async fn a_field_that_comes_twice_loses_nothing() {
+    let door = Taking::default();
+    let body = "email=ada%40example.com&email=&name=Ada&form_name=contact&consent_given=true&consent_given=false&utm_source=x&utm_source=";
+    assert_eq!(send(&door, "application/x-www-form-urlencoded", None, body).await.0, StatusCode::OK);
+    let taken = door.0.lock().unwrap();
+    let lead = &taken[0].lead;
+    assert_eq!((lead.email.as_str(), lead.consent_given), ("ada@example.com", true));
+    assert_eq!(lead.source.utm_source.as_deref(), Some("x"));
+}
+
 /// Pages that say that they are in Latin-1 are sent in Windows-1252.
 #[tokio::test]
 async fn a_form_of_an_old_page_keeps_its_letters() {

@@ -32,6 +32,22 @@ fn a_good_submission_is_parsed_into_types() {
 }
 
 #[test]
+fn what_nobody_sees_in_a_name_refuses_no_lead() {
+    for (typed, name) in [
+        ("\u{202b}דנה\u{202c}\u{200f} \u{200f}כהן", "דנה כהן"),
+        ("Ada\tKing\n", "Ada King"),
+        ("\u{feff}Ada\u{200b} Lovelace\u{061c}", "Ada Lovelace"),
+    ] {
+        let mut body = good();
+        body["name"] = json!(typed);
+        assert_eq!(check(&body).unwrap().name, name, "{typed:?}");
+    }
+    let mut body = good();
+    body["name"] = json!("\u{061c}\u{200b}");
+    assert!(check(&body).is_err(), "nothing is no name");
+}
+
+#[test]
 fn every_error_comes_in_one_answer() {
     let bad = json!({
         "email": "no", "name": "", "source": {"url": 7}, "timezone": "Mars/Base", "submitted_at": "soon",

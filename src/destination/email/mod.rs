@@ -83,12 +83,14 @@ impl Email {
     async fn letter(&self, parcel: &Parcel<'_>) -> Result<Letter, DeliveryError> {
         let Parsed { audience, to, template, mail, .. } = &self.parsed;
         let submitted = &parcel.lead.submitted;
-        let visitor = settings::address_of(submitted.email.as_str()).map_err(|_| {
-            DeliveryError::rejected("no_address", "The lead's address cannot stand in an envelope.")
-        })?;
+        let visitor = settings::address_of(submitted.email.as_str());
         let (to, reply_to) = match audience {
-            Audience::Team => (to.clone(), Some(visitor)),
+            // The team hears of the lead also where its address can stand in no header.
+            Audience::Team => (to.clone(), visitor.ok()),
             Audience::Visitor => {
+                let visitor = visitor.map_err(|_| {
+                    DeliveryError::rejected("no_address", "The lead's address cannot stand in an envelope.")
+                })?;
                 self.is_wanted(&visitor, parcel).await?;
                 (vec![visitor], None)
             }

@@ -90,6 +90,7 @@ impl GoogleSheets {
         let (answer, heard) = oneshot::channel();
         let waiting = Waiting {
             lead: parcel.lead.id,
+            digest: parcel.lead.digest(),
             cells,
             errand: Errand { looks: errand.looks || unsure.is_some(), ..errand },
             deadline: parcel.deadline,

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::delivery::Outcome;
 use crate::destination::Handoff;
 use crate::id::LeadId;
+use crate::lead::Digest;
 
 /// What a cell takes in an append beyond its text.
 const CELL: usize = 4;
@@ -26,6 +27,8 @@ pub(super) struct Errand {
 /// A row that waits.
 pub(super) struct Waiting {
     pub(super) lead: LeadId,
+    /// What tells it from another submission under the same key.
+    pub(super) digest: Digest,
     pub(super) cells: Vec<(String, String)>,
     pub(super) errand: Errand,
     pub(super) deadline: Instant,

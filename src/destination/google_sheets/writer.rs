@@ -3,7 +3,6 @@
 //!
 //! The writer runs while rows wait and ends when there are none: nothing has to stop it.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,11 +12,12 @@ use tracing::{info, warn};
 use super::a1::first_row;
 use super::api::{Api, Tab};
 use super::budget::Budget;
+use super::columns::MARK;
 use super::desk::{Desk, Seat};
 use super::failure::Failure;
 use super::fault::Sent;
 use super::head::Head;
-use super::kept::KeptBefore;
+use super::kept::{KeptBefore, Rows, There};
 use super::queue::{Queue, Served, Waiting};
 use super::settings::Parsed;
 use crate::delivery::{DeliveryError, Receipt};
@@ -128,20 +128,27 @@ impl Writer {
             return rest;
         }
         self.looks.take().await;
-        let ids = match (self.id_column(head), head.as_ref()) {
-            (Ok(place), Some(known)) => self.api.columns(&known.tab, &[place]).await,
+        let rows = match (self.id_column(head), head.as_ref()) {
+            (Ok(id), Some(known)) => {
+                let places: Vec<_> = [Some(id), known.header.position(MARK)].into_iter().flatten().collect();
+                self.api.columns(&known.tab, &places).await
+            }
             (Err(failure), _) => Err(failure),
             (Ok(_), None) => Err(Failure::Lost("no_tab".to_owned())),
         };
-        match ids {
-            Ok(columns) => {
-                let there: HashSet<_> = columns.into_iter().flatten().collect();
+        match rows.map(Rows::of) {
+            Ok(rows) => {
                 for waiting in looking {
-                    if there.contains(&waiting.lead.to_string()) {
-                        let note = "found in the sheet after an answer was lost".to_owned();
-                        waiting.give(Ok(Receipt { remote_id: None, note: Some(note) }));
-                    } else {
-                        rest.push(waiting);
+                    match rows.find(&waiting) {
+                        There::Yes => {
+                            let note = "found in the sheet after an answer was lost".to_owned();
+                            waiting.give(Ok(Receipt { remote_id: None, note: Some(note) }));
+                        }
+                        There::Unclear => waiting.give(Err(DeliveryError::transient(
+                            "key_used_before",
+                            "A row has this lead's id, and whether it is of the same submission only our own store knows.",
+                        ))),
+                        There::No => rest.push(waiting),
                     }
                 }
             }

@@ -103,6 +103,7 @@ async fn a_lead_whose_process_died_before_the_store_had_it_is_no_second_row_when
     let again = service.again().await;
     let (status, body) = again.submit_with(&ada(), &key).await;
     assert_eq!(status, 200);
+    assert_eq!(again.until_logged("the sheet keeps leads that the store may not have").await["leads"], 1);
     let id = body["id"].as_str().unwrap();
     again.until_state(id, "sheet", "delivered").await;
     assert_eq!(ids(&google), [id]);
@@ -155,6 +156,72 @@ async fn a_process_that_writes_alone_looks_for_a_lead_that_a_dead_one_had_kept()
         assert_eq!(there.iter().filter(|there| *there == id).count(), 1, "{id}: {there:?}");
     }
     assert_eq!(there.len(), 4, "{there:?}");
+}
+
+/// A page whose visitors all send the same key, for it was cached with it: while the store is away nobody can say that this
+/// is another submission, so nobody says that it is kept.
+#[tokio::test]
+async fn another_submission_under_a_key_that_has_a_row_is_not_said_to_be_kept() {
+    let google = Google::start().await;
+    let service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms"), SHORT_DEADLINE]).await;
+    let key = [("Idempotency-Key", "k")];
+    let (status, first) = service.submit_with(&ada(), &key).await;
+    assert_eq!(status, 200);
+    let id = first["id"].as_str().unwrap().to_owned();
+    service.until_state(&id, "sheet", "delivered").await;
+    let held = held(&service);
+    let other = named("Somebody else", &json!({}));
+    assert_eq!(service.submit_with(&other, &key).await.0, 503);
+    assert_eq!(service.submit_with(&ada(), &key).await.0, 503, "nor the first: only the store knows");
+    held.execute_batch("ROLLBACK").unwrap();
+    // Until the late commits have ended it is not yet known.
+    soon(async { while service.submit_with(&other, &key).await.0 != 422 {} }).await;
+    assert_eq!(service.submit_with(&ada(), &key).await.0, 200);
+    assert_eq!(ids(&google), [id]);
+}
+
+/// The same where the first one's row is still to come: both are in the sheet, and the second keeps its mark.
+#[tokio::test]
+async fn another_submission_that_was_kept_under_a_used_key_keeps_its_mark_and_takes_nobody_s_row() {
+    let google = Google::start().await;
+    let again = ("LEAD_INTAKE__DESTINATIONS__SHEET__RETRY", "1h, 1h");
+    let service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms"), again]).await;
+    let key = [("Idempotency-Key", "k")];
+    google.next(On::Reads, Fault::Status(500));
+    let (status, first) = service.submit_with(&ada(), &key).await;
+    assert_eq!(status, 200);
+    let id = first["id"].as_str().unwrap().to_owned();
+    service.until_delivery(&id, "sheet", |it| it["history"].as_array().unwrap().len() == 1).await;
+    let store = held(&service);
+    let other = named("Somebody else", &json!({}));
+    soon(async { while service.submit_with(&other, &key).await.0 != 200 {} }).await;
+    store.execute_batch("ROLLBACK").unwrap();
+    drop(store);
+    service.until_logged("the store has another submission of this key").await;
+    service.hasten();
+    service.until_state(&id, "sheet", "delivered").await;
+    let mut rows: Vec<_> = google.records("Leads");
+    rows.sort_by_key(|row| row["name"].clone());
+    assert_eq!(ids(&google), [id.clone(), id]);
+    assert_eq!((rows[0]["name"].as_str(), rows[1]["name"].as_str()), ("Ada Lovelace", "Somebody else"));
+    assert!(rows[1]["lead_intake_mark"].contains("Somebody else"), "{rows:?}");
+}
+
+/// That a lead's mark fits no cell is nothing against its row.
+#[tokio::test]
+async fn a_long_lead_whose_commit_comes_late_has_its_row() {
+    let google = Google::start().await;
+    let service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms")]).await;
+    let held = held(&service);
+    let lead = named("Ada", &json!({ "message": "x".repeat(51_000) }));
+    let release = async {
+        service.until_logged("not kept in the second home either").await;
+        held.execute_batch("ROLLBACK").unwrap();
+    };
+    let ((status, body), ()) = tokio::join!(service.submit(&lead), release);
+    assert_eq!(status, 200, "{body}");
+    let id = body["id"].as_str().unwrap();
+    service.until_state(id, "sheet", "delivered").await;
 }
 
 #[tokio::test]
