@@ -86,12 +86,12 @@ impl App {
         for configured in config.destinations {
             let nature = configured.parsed.nature();
             let built = configured.parsed.build(&configured.name, &tools);
+            boards.extend(built.board.map(|board| (configured.name.clone(), board)));
             let lane = Lane::new(configured.name, nature, configured.lane, built.destination, around.clone());
             if let (Some(home), None) = (built.fallback, &fallback) {
                 let room = config.intake.fallback_leads;
                 fallback = Some(Fallback::new(home, Arc::clone(&lane), clock.clone(), room));
             }
-            boards.extend(built.board);
             lanes.push(lane);
         }
         let lanes = Lanes::new(lanes);

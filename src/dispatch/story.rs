@@ -14,7 +14,7 @@ use super::{Lanes, Surroundings};
 use crate::delivery::{AttemptOutcome, DeliveryError, Kind, State};
 use crate::destination::commons::InTurn;
 use crate::destination::{Board, Commons, Failing, Wish};
-use crate::id::LeadId;
+use crate::id::{DestinationName, LeadId};
 use crate::report::Chain;
 use crate::store::{DeliveryRecord, LeadRecord, StoreError, Unshown};
 
@@ -35,7 +35,8 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs
 
 /// The story's teller.
 pub struct Story {
-    boards: Vec<Arc<dyn Board>>,
+    /// Each with the destination that it is.
+    boards: Vec<(DestinationName, Arc<dyn Board>)>,
     lanes: Lanes,
     around: Surroundings,
     commons: Arc<dyn Commons>,
@@ -54,12 +55,12 @@ enum Trouble {
 impl Story {
     /// The story of these lanes, told on these boards.
     pub fn new(
-        boards: Vec<Arc<dyn Board>>,
+        boards: Vec<(DestinationName, Arc<dyn Board>)>,
         lanes: Lanes,
         around: Surroundings,
         commons: Arc<dyn Commons>,
     ) -> Self {
-        let listen_every = boards.iter().map(|board| board.listen_every()).min().unwrap_or(POLL);
+        let listen_every = boards.iter().map(|(_, board)| board.listen_every()).min().unwrap_or(POLL);
         Self { boards, lanes, around, commons, listen_every }
     }
 
@@ -124,16 +125,17 @@ impl Story {
         let mut heard = Ok(());
         if *listen_at <= Instant::now() {
             *listen_at = Instant::now() + self.listen_every;
-            for board in &self.boards {
+            for (_, board) in &self.boards {
                 heard = self.hear(board.as_ref()).await.and(heard);
             }
         }
         let unshown = self.around.store.unshown(BATCH).await?;
         let is_all = unshown.len() < BATCH as usize;
         if !unshown.is_empty() {
-            let (synced, failing) = self.news(&unshown).await?;
+            let leads = self.leads(&unshown).await?;
             let mut shown = Ok(());
-            for board in &self.boards {
+            for (name, board) in &self.boards {
+                let (synced, failing) = self.news(&unshown, &leads, name);
                 shown = board.show(&synced, &failing).await.and(shown);
             }
             shown?;
@@ -142,36 +144,49 @@ impl Story {
         heard.map(|()| is_all)
     }
 
-    /// What the changes come to, by what the store says now.
-    async fn news(&self, unshown: &[Unshown]) -> Result<(Vec<(LeadId, bool)>, Vec<Failing>), StoreError> {
-        let mut leads: BTreeMap<LeadId, Option<LeadRecord>> = BTreeMap::new();
+    /// The leads that have changed, as the store has them now.
+    async fn leads(&self, unshown: &[Unshown]) -> Result<BTreeMap<LeadId, LeadRecord>, StoreError> {
+        let mut leads = BTreeMap::new();
+        for Unshown { lead: id, .. } in unshown {
+            if !leads.contains_key(id)
+                && let Some(record) = self.around.store.lead(*id).await?
+            {
+                leads.insert(*id, record);
+            }
+        }
+        Ok(leads)
+    }
+
+    /// What the changes come to on the board that is the destination `board`.
+    fn news(
+        &self,
+        unshown: &[Unshown],
+        leads: &BTreeMap<LeadId, LeadRecord>,
+        board: &DestinationName,
+    ) -> (Vec<(LeadId, bool)>, Vec<Failing>) {
         let (mut synced, mut failing) = (Vec::new(), Vec::new());
         for Unshown { lead: id, destination, .. } in unshown {
-            if !leads.contains_key(id) {
-                leads.insert(*id, self.around.store.lead(*id).await?);
-            }
-            let Some(Some(record)) = leads.get(id) else { continue };
-            match destination {
-                None => synced.push((*id, is_synced(record))),
-                Some(name) => failing.extend(
+            let Some(record) = leads.get(id) else { continue };
+            match (destination, part(record, board)) {
+                (_, Part::Elsewhere) => {}
+                (None, _) => synced.push((*id, is_synced(record))),
+                (Some(name), part) => failing.extend(
                     record
                         .deliveries
                         .iter()
                         .find(|delivery| delivery.id.destination == *name)
-                        .map(|delivery| self.failing(record, delivery)),
+                        .map(|delivery| self.failing(record, delivery, part)),
                 ),
             }
         }
-        Ok((synced, failing))
+        (synced, failing)
     }
 
-    fn failing(&self, record: &LeadRecord, delivery: &DeliveryRecord) -> Failing {
+    fn failing(&self, record: &LeadRecord, delivery: &DeliveryRecord, part: Part) -> Failing {
         let failed = |it: &&crate::delivery::Attempt| it.outcome != AttemptOutcome::Delivered;
         let last_failure = delivery.history.iter().rev().find(failed);
         let lane = self.lanes.get(&delivery.id.destination);
-        // A sheet that may not have the lead gets neither it nor what was said of it.
-        let is_withheld = |it: &DeliveryRecord| it.kind == Kind::Sheet && it.state == State::Withheld;
-        let is_shown = !record.deliveries.iter().any(is_withheld);
+        let is_shown = part == Part::Whole;
         Failing {
             id: delivery.id.clone(),
             type_name: lane.map(|lane| lane.nature().type_name.to_owned()).unwrap_or_default(),
@@ -190,7 +205,7 @@ impl Story {
             payload: if is_shown {
                 serde_json::to_string(record.lead.as_ref()).unwrap_or_default()
             } else {
-                NO_CONSENT.to_owned()
+                NOT_HERE.to_owned()
             },
         }
     }
@@ -230,8 +245,28 @@ impl Story {
     }
 }
 
-/// What stands in the place of a lead that the sheet may not have.
-const NO_CONSENT: &str = "withheld: without consent; see `lead-intake leads show`";
+/// What stands in the place of a lead that the sheet does not get.
+const NOT_HERE: &str = "withheld: the lead is not in this sheet; see `lead-intake leads show`";
+
+/// What a board says of a lead that fails.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// All of it.
+    Whole,
+    /// That it fails, and nothing personal: the board's sheet may not have it, or no sheet has, and somebody must hear of it.
+    Bare,
+    /// Nothing: it is another sheet's.
+    Elsewhere,
+}
+
+fn part(record: &LeadRecord, board: &DestinationName) -> Part {
+    match record.deliveries.iter().find(|it| it.id.destination == *board) {
+        Some(here) if here.state == State::Withheld => Part::Bare,
+        Some(_) => Part::Whole,
+        None if record.deliveries.iter().any(|it| it.kind == Kind::Sheet) => Part::Elsewhere,
+        None => Part::Bare,
+    }
+}
 
 /// Whether every CRM and webhook has the lead.
 fn is_synced(record: &LeadRecord) -> bool {

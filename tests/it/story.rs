@@ -118,6 +118,38 @@ async fn a_failure_is_listed_without_the_lead_where_the_sheet_may_not_have_it() 
     assert!(!format!("{row:?}").contains("Ada") && row["payload"].starts_with("withheld"), "{row:?}");
 }
 
+/// Each sheet tells of its own leads. One that no sheet has is told of everywhere, without a word of who it is.
+#[tokio::test]
+async fn a_failure_is_listed_in_the_sheet_that_has_the_lead() {
+    let (ours, theirs, hook) = (Google::start().await, Google::start().await, Hook::start().await);
+    let (id, key, url) = (theirs.spreadsheet_id(), theirs.credentials(), theirs.base_url());
+    hook.script().always(hook::Fault::status(422));
+    let more = [
+        ("LEAD_INTAKE__DESTINATIONS__SHEET__FORMS", "contact"),
+        ("LEAD_INTAKE__DESTINATIONS__OTHER__TYPE", "google_sheets"),
+        ("LEAD_INTAKE__DESTINATIONS__OTHER__FORMS", "quote"),
+        ("LEAD_INTAKE__DESTINATIONS__OTHER__SPREADSHEET_ID", id.as_str()),
+        ("LEAD_INTAKE__DESTINATIONS__OTHER__CREDENTIALS_JSON", key.as_str()),
+        ("LEAD_INTAKE__DESTINATIONS__OTHER__BASE_URL", url.as_str()),
+        ("LEAD_INTAKE__DESTINATIONS__OTHER__WRITES_PER_MINUTE", "60000"),
+        ("LEAD_INTAKE__DESTINATIONS__OTHER__READS_PER_MINUTE", "60000"),
+    ];
+    let service = service(&ours, &hook, &more).await;
+    let mut leads = std::collections::HashMap::new();
+    for form in ["contact", "quote", "neither"] {
+        let mut lead = ada();
+        lead["form_name"] = form.into();
+        leads.insert(form, service.accepted(&lead).await);
+    }
+    for (google, form) in [(&ours, "contact"), (&theirs, "quote")] {
+        shows(google, FAILED, |rows| rows.len() == 2).await;
+        let rows = google.records(FAILED);
+        let of = |form: &str| rows.iter().find(|row| row["lead id"] == leads[form]).unwrap();
+        assert!(of(form)["payload"].contains("Ada"), "{rows:?}");
+        assert!(!format!("{:?}", of("neither")).contains("Ada"), "{rows:?}");
+    }
+}
+
 #[tokio::test]
 async fn crm_synced_turns_true_in_the_leads_own_row_wherever_a_person_moved_it() {
     let (google, hook) = (Google::start().await, Hook::start().await);
