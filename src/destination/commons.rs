@@ -50,6 +50,12 @@ pub trait Commons: Debug + Send + Sync + 'static {
 
     /// Nobody delivers to the destination for so long.
     fn hold(&self, destination: &DestinationName, wait: Duration);
+
+    /// What a process remembered under `key`; `None`: nothing, or nobody can be asked.
+    async fn recall(&self, key: &str) -> Option<String>;
+
+    /// Remembers `value` under `key` soon, for every process and after a restart.
+    fn remember(&self, key: &str, value: &str);
 }
 
 /// Who takes a place.
@@ -184,4 +190,10 @@ impl Commons for Alone {
     fn rest(&self, _: &str, _: Pace, _: Duration) {}
 
     fn hold(&self, _: &DestinationName, _: Duration) {}
+
+    async fn recall(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn remember(&self, _: &str, _: &str) {}
 }

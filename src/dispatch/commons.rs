@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::notes::everybody;
 use crate::delivery::standing::{Pace, Signal, Turn};
 use crate::destination::commons::{Ends, Guest};
 use crate::destination::{Booked, Commons};
@@ -147,5 +148,14 @@ impl Commons for Shared {
     fn hold(&self, destination: &DestinationName, wait: Duration) {
         let (store, destination) = (Arc::clone(&self.store), destination.clone());
         self.soon(async move { store.signal(&destination, Signal::Holds(wait)).await });
+    }
+
+    async fn recall(&self, key: &str) -> Option<String> {
+        self.ask(self.store.recall(&everybody(), key)).await?
+    }
+
+    fn remember(&self, key: &str, value: &str) {
+        let (store, key, value) = (Arc::clone(&self.store), key.to_owned(), value.to_owned());
+        self.soon(async move { store.remember(&everybody(), &key, &value).await });
     }
 }

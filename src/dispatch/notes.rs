@@ -52,8 +52,8 @@ impl Notes {
     }
 }
 
-/// Whose memory the notes of all destinations are in.
-fn everybody() -> DestinationName {
+/// Whose memory it is what is remembered for all destinations.
+pub(super) fn everybody() -> DestinationName {
     "all".parse().expect("a plain word is a name")
 }
 

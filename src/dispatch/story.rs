@@ -3,8 +3,8 @@
 //! The store says what is not shown yet, so a crash or an outage of a board only delays it. Of the processes that
 //! share the store one tells; should it die, another one goes on.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use super::{Lanes, Surroundings};
 use crate::delivery::{AttemptOutcome, DeliveryError, Kind, State};
 use crate::destination::commons::InTurn;
 use crate::destination::{Board, Commons, Failing, Wish};
-use crate::id::{DestinationName, LeadId};
+use crate::id::{DeliveryId, DestinationName, LeadId};
 use crate::report::Chain;
 use crate::store::{DeliveryRecord, LeadRecord, StoreError, Unshown};
 
@@ -41,6 +41,8 @@ pub struct Story {
     around: Surroundings,
     commons: Arc<dyn Commons>,
     listen_every: Duration,
+    /// Wishes that were done and whose answer could not be written: they are answered, and not done again.
+    done: Mutex<HashMap<(DestinationName, DeliveryId), String>>,
 }
 
 /// Why a round ended early.
@@ -61,7 +63,7 @@ impl Story {
         commons: Arc<dyn Commons>,
     ) -> Self {
         let listen_every = boards.iter().map(|(_, board)| board.listen_every()).min().unwrap_or(POLL);
-        Self { boards, lanes, around, commons, listen_every }
+        Self { boards, lanes, around, commons, listen_every, done: Mutex::default() }
     }
 
     /// Tells until the stop. Spawned once.
@@ -125,8 +127,8 @@ impl Story {
         let mut heard = Ok(());
         if *listen_at <= Instant::now() {
             *listen_at = Instant::now() + self.listen_every;
-            for (_, board) in &self.boards {
-                heard = self.hear(board.as_ref()).await.and(heard);
+            for (name, board) in &self.boards {
+                heard = self.hear(name, board.as_ref()).await.and(heard);
             }
         }
         let unshown = self.around.store.unshown(BATCH).await?;
@@ -210,12 +212,18 @@ impl Story {
         }
     }
 
-    /// Reads what people wrote beside failing deliveries; `retry` is done.
-    async fn hear(&self, board: &dyn Board) -> Result<(), Trouble> {
+    /// Reads what people wrote beside failing deliveries; `retry` is done, once.
+    async fn hear(&self, name: &DestinationName, board: &dyn Board) -> Result<(), Trouble> {
         let mut answers = Vec::new();
         let mut replayed_all = Ok(());
-        for wish in board.wishes().await? {
-            if !wish.action.trim().eq_ignore_ascii_case("retry") {
+        let mut wishes = board.wishes().await?;
+        wishes.retain(|wish| wish.action.trim().eq_ignore_ascii_case("retry"));
+        let is_wished = |id: &DeliveryId| wishes.iter().any(|wish| wish.id == *id);
+        self.done().retain(|(board, id), _| board != name || is_wished(id));
+        for wish in wishes {
+            let key = (name.clone(), wish.id.clone());
+            if let Some(action) = self.done().get(&key).cloned() {
+                answers.push(Wish { action, ..wish });
                 continue;
             }
             let replayed = match self.around.store.replay(std::slice::from_ref(&wish.id)).await {
@@ -236,12 +244,18 @@ impl Story {
             if let Some(lane) = self.lanes.get(&wish.id.destination) {
                 lane.wake();
             }
+            self.done().insert(key, action.clone());
             answers.push(Wish { action, ..wish });
         }
         if !answers.is_empty() {
             board.answer(&answers).await?;
+            self.done().retain(|(board, _), _| board != name);
         }
         Ok(replayed_all?)
+    }
+
+    fn done(&self) -> MutexGuard<'_, HashMap<(DestinationName, DeliveryId), String>> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

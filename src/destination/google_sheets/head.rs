@@ -66,9 +66,15 @@ impl Writer {
         self.id_column(&mut seat.kept).map(|_| ())
     }
 
-    /// The tab that leads go to, and its header. It keeps its number when it is renamed, and its name can go to another one.
+    /// The tab that leads go to, and its header. It keeps its number when it is renamed, and its name can go to another one:
+    /// the number is known to all processes, and after a restart.
     async fn find(&self) -> Result<Option<(Tab, Header)>, Failure> {
-        let known = self.tab.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut known = self.tab.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let was_known = known.as_ref().map(|tab| tab.sheet_id);
+        if known.is_none() {
+            let number = self.commons.recall(&self.tab_key).await.and_then(|number| number.parse().ok());
+            known = number.map(|sheet_id| Tab { sheet_id, title: self.title.clone(), columns: 0 });
+        }
         let title = known.as_ref().map_or(&self.title, |tab| &tab.title);
         let mut read = self.api.head(title).await?;
         if let Some(known) = &known
@@ -80,6 +86,9 @@ impl Writer {
             read = self.api.head(&title).await?;
         }
         let found = read.as_ref().map(|(tab, _)| tab.clone());
+        if let Some(tab) = found.as_ref().filter(|tab| was_known != Some(tab.sheet_id)) {
+            self.commons.remember(&self.tab_key, &tab.sheet_id.to_string());
+        }
         *self.tab.lock().unwrap_or_else(PoisonError::into_inner) = found;
         Ok(read)
     }

@@ -30,6 +30,9 @@ pub(super) struct Writer {
     pub(super) title: String,
     /// The tab itself, once it is known.
     pub(super) tab: Mutex<Option<Tab>>,
+    /// Where its number is kept for other processes, and for the next one.
+    pub(super) commons: Arc<dyn Commons>,
+    pub(super) tab_key: String,
     pub(super) max_columns: usize,
     append_size: usize,
     look_after: Duration,
@@ -60,6 +63,7 @@ impl Writer {
             api: Api::new(parsed),
             title: parsed.tab.clone(),
             tab: Mutex::default(),
+            commons: Arc::clone(commons),
             max_columns: parsed.max_columns,
             append_size: parsed.append_size,
             look_after: parsed.look_after,
@@ -69,6 +73,7 @@ impl Writer {
             looks: budget("looks", parsed.reads_per_minute / 2),
             queue: Queue::default(),
             kept_before: KeptBefore::default(),
+            tab_key: format!("{desk} has the number"),
             desk: Desk::new(commons, desk, None),
         }
     }
