@@ -37,6 +37,11 @@
 //! - A [`delivery::DeliveryError`] shows its code alone and so can be logged; its detail is for the store and for people.
 //! - What a rule of ours forbids to send is `cancelled`: it is neither delivered nor dead. Who has not consented to what asks
 //!   for it by now is a dead letter all the same: once consent is given it can be replayed.
+//! - A mail whose vendor may have forgotten its key is repeated once more: twice is better than never.
+//! - A commit is waited for `store.timeout` where no second home can take the lead, not up to the intake's deadline: while a
+//!   store is away every visitor would wait as long. A form without a key may then come twice.
+//! - While the store is away a key that has a row in the sheet, and no mark of the same submission, is answered 503: whose row that
+//!   is only the store knows.
 //! - A lead is taken for poison only by a success of another that began after its own refusal, and never while its destination
 //!   is parked: a broken destination may refuse each lead twice, and must not kill one.
 //! - Webhooks may go to private addresses. Whoever configures a URL runs the service, and an n8n or a CRM in the same network

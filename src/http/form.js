@@ -108,6 +108,12 @@
     }
     show(form, "sending", "Sending…");
     var answer = await send(form.leadIntake.body, form.leadIntake.key);
+    if (!answer.success && "timezone" in answer.errors.fieldErrors) {
+      /* A zone that the browser knows and the server does not: no visitor can mend that. All our times are UTC. */
+      lead.timezone = "UTC";
+      form.leadIntake.body = JSON.stringify(lead);
+      answer = await send(form.leadIntake.body, form.leadIntake.key);
+    }
     if (answer.success) {
       delete form.leadIntake;
       mark(form, { formErrors: [], fieldErrors: {} });
