@@ -4,6 +4,7 @@
 //! nobody checks a field again.
 
 pub mod field;
+mod numbers;
 pub mod submission;
 pub mod validate;
 

@@ -1,6 +1,10 @@
 //! What a client sent; untrusted. A JSON body and a form body become the same thing here.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
+
+use super::numbers::with_long_ones_as_text;
 
 /// The deepest that objects and arrays may nest.
 pub const DEEPEST: usize = 16;
@@ -47,8 +51,13 @@ impl Submission {
     /// # Errors
     /// The body is no JSON object, or nests too deep.
     pub fn from_json(body: &[u8]) -> Result<Self, Malformed> {
-        let fields: Map<String, Value> =
-            serde_json::from_slice(body).map_err(|error| Malformed::NotAnObject(error.to_string()))?;
+        let parse = |body: &[u8]| -> Result<Map<String, Value>, Malformed> {
+            serde_json::from_slice(body).map_err(|error| Malformed::NotAnObject(error.to_string()))
+        };
+        let mut fields = parse(body)?;
+        if let Cow::Owned(body) = with_long_ones_as_text(body) {
+            fields = parse(&body)?;
+        }
         if fields.values().any(|value| depth(value) >= DEEPEST) {
             return Err(Malformed::TooDeep);
         }

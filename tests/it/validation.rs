@@ -32,6 +32,14 @@ fn a_good_submission_is_parsed_into_types() {
 }
 
 #[test]
+fn a_number_that_does_not_fit_loses_no_digit() {
+    let body = good().to_string().replace("\"Hello\"", "12345678901234567890123");
+    let rules = FormRules::default();
+    let lead = validate(&Submission::from_json(body.as_bytes()).unwrap(), |_| &rules);
+    assert_eq!(lead.unwrap().form_data["message"], "12345678901234567890123");
+}
+
+#[test]
 fn what_nobody_sees_in_a_name_refuses_no_lead() {
     for (typed, name) in [
         ("\u{202b}דנה\u{202c}\u{200f} \u{200f}כהן", "דנה כהן"),

@@ -195,7 +195,9 @@ impl Service {
     pub(crate) fn hasten(&self) {
         let store = rusqlite::Connection::open(self.folder.path().join("data/lead-intake.db")).unwrap();
         store.busy_timeout(PATIENCE).unwrap();
-        store.execute("UPDATE deliveries SET due_at = 0 WHERE state = 'pending'", []).unwrap();
+        // One that is under way is due when its lease ends.
+        let due = "UPDATE deliveries SET due_at = 0 WHERE state = 'pending' AND open_since IS NULL";
+        store.execute(due, []).unwrap();
     }
 
     /// Asks again and again until a delivery is in this state.
