@@ -142,9 +142,12 @@ impl InTurn {
         Some(taken)
     }
 
-    /// Whether it is still this process's turn. `false`: another one may have it by now. `alone`: the answer
-    /// when nobody can be asked.
+    /// Whether it is still this process's turn. `false`: another one may have it by now, or have had it meanwhile, and
+    /// what was learned in it is out of date. `alone`: the answer when nobody can be asked.
     pub async fn lasts(&mut self, alone: bool) -> bool {
+        if !alone && self.kept.is_some() && self.ends.get() < Instant::now() {
+            return false;
+        }
         self.ends.get() >= Instant::now() + LEAST || self.take().await.unwrap_or(alone)
     }
 }
@@ -196,4 +199,20 @@ impl Commons for Alone {
     }
 
     fn remember(&self, _: &str, _: &str) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that stood still for so long may have been overtaken, though nobody has the turn now.
+    #[tokio::test]
+    async fn a_turn_that_had_ended_is_not_taken_up_again() {
+        let commons: Arc<dyn Commons> = Arc::new(Alone);
+        let mut turn = InTurn::wait(&commons, "x".to_owned(), None, || false).await.unwrap();
+        turn.ends.set(Instant::now() + LEAST / 2);
+        assert!(turn.lasts(false).await, "it is lengthened in time");
+        turn.ends.set(Instant::now().checked_sub(LEAST).unwrap());
+        assert!(!turn.lasts(false).await);
+    }
 }

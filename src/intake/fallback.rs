@@ -36,6 +36,8 @@ pub struct Fallback {
     capacity: usize,
     waiting: Mutex<HashMap<LeadId, Waiting>>,
     to_clear: Mutex<Vec<LeadId>>,
+    /// One call at a time takes marks off, and takes all those that have come meanwhile.
+    clearing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Copy)]
@@ -47,7 +49,15 @@ struct Waiting {
 impl Fallback {
     /// A second home that `lane` leads to, for at most `capacity` leads at once.
     pub fn new(home: Arc<dyn FallbackHome>, lane: Arc<Lane>, clock: Clock, capacity: usize) -> Self {
-        Self { home, lane, clock, capacity, waiting: Mutex::default(), to_clear: Mutex::default() }
+        Self {
+            home,
+            lane,
+            clock,
+            capacity,
+            waiting: Mutex::default(),
+            to_clear: Mutex::default(),
+            clearing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The lane of the destination that is the home.
@@ -167,6 +177,7 @@ impl Fallback {
     pub(super) async fn entered(&self, id: LeadId) {
         self.forget(id);
         locked(&self.to_clear).push(id);
+        let _alone = self.clearing.lock().await;
         let ids = std::mem::take(&mut *locked(&self.to_clear));
         if ids.is_empty() {
             return;

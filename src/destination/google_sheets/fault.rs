@@ -16,7 +16,9 @@ pub(super) enum Sent {
         /// How long they may still land.
         look_after: Duration,
     },
-    /// Only a question, or a header, was sent: no row can have landed.
+    /// New headers were sent: no row can have landed.
+    Header,
+    /// Only a question was sent.
     Nothing,
 }
 
@@ -66,7 +68,7 @@ impl Failure {
                     code.clone(),
                     "Google gave no clear answer; the row may be there. The sheet is looked at before it is sent again.",
                 ),
-                Sent::Nothing => DeliveryError::transient(
+                Sent::Header | Sent::Nothing => DeliveryError::transient(
                     code.clone(),
                     "Google gave no clear answer when asked about the sheet; no row was sent. It is tried again.",
                 ),
@@ -81,7 +83,7 @@ impl Failure {
                 )
                 .holding_lane(wait)
             }
-            Self::Refused { status, message, .. } => refused(*status, message, self, account),
+            Self::Refused { status, message, .. } => refused(*status, message, self, (sent, account)),
         }
     }
 }
@@ -91,7 +93,7 @@ fn is_protected(message: &str) -> bool {
     message.contains("protected cell")
 }
 
-fn refused(status: u16, message: &str, failure: &Failure, account: &str) -> DeliveryError {
+fn refused(status: u16, message: &str, failure: &Failure, (sent, account): (Sent, &str)) -> DeliveryError {
     let code = format!("http_{status}");
     let what = match status {
         400 | 403 if is_protected(message) => format!("The tab, or a part of it, is protected. Let {account} edit it (in the sheet: Data, Protect sheets and ranges)."),
@@ -101,6 +103,14 @@ fn refused(status: u16, message: &str, failure: &Failure, account: &str) -> Deli
         400 if failure.is_about_the_tab() => "The tab cannot be found or written. Check its name in `tab`.".to_owned(),
         400 if message.contains("number of cells in the workbook") => {
             "The spreadsheet is full: Google allows ten million cells. Move old rows to another, or give a new one.".to_owned()
+        }
+        // One lead's field, perhaps; the others go without it next time.
+        400 | 413 if sent == Sent::Header => {
+            let what = "Google refuses a new column, of this lead or of one that was to go with it. It is tried again.";
+            return DeliveryError::transient(code, format!("{what} It said: {message}"));
+        }
+        400 | 413 if sent == Sent::Nothing => {
+            "Google does not answer questions about this spreadsheet. Check that GOOGLE_SHEETS_ID is a Google Sheet, not an Excel file.".to_owned()
         }
         400 | 413 => return DeliveryError::rejected(code, format!("Google refuses this row. It said: {message}")),
         _ => format!("Google refused with {status}."),

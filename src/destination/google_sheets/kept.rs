@@ -3,7 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::columns::MARK;
@@ -13,6 +15,10 @@ use super::writer::{AtDesk, Writer};
 use crate::id::LeadId;
 use crate::lead::{Digest, Lead};
 
+/// How long the marks are believed as they were read: another process may keep a lead in an outage that this one does not
+/// notice.
+const FRESH: Duration = Duration::from_secs(60);
+
 /// What the marks say.
 #[derive(Default)]
 pub(super) struct KeptBefore(Mutex<State>);
@@ -20,13 +26,19 @@ pub(super) struct KeptBefore(Mutex<State>);
 #[derive(Default)]
 struct State {
     leads: HashSet<LeadId>,
-    is_known: bool,
+    /// When the marks were read.
+    read_at: Option<Instant>,
 }
 
 impl KeptBefore {
     /// Other processes may keep leads from now on: the marks are to be read again.
     pub(super) fn forget(&self) {
-        self.state().is_known = false;
+        self.state().read_at = None;
+    }
+
+    /// Whether the marks were read a short time ago.
+    fn is_fresh(&self) -> bool {
+        self.state().read_at.is_some_and(|read_at| read_at.elapsed() < FRESH)
     }
 
     /// It has been kept: should it come again from the store, its row is there.
@@ -91,9 +103,9 @@ impl Rows {
 }
 
 impl Writer {
-    /// Reads the marks, once, as soon as there is a column of them.
+    /// Reads the marks, once a minute, as soon as there is a column of them.
     pub(super) async fn learn_who_was_kept(&self, seat: &AtDesk<'_>) -> Result<(), Failure> {
-        let Some(known) = seat.kept.as_ref().filter(|_| !self.kept_before.state().is_known) else {
+        let Some(known) = seat.kept.as_ref().filter(|_| !self.kept_before.is_fresh()) else {
             return Ok(());
         };
         let Some(place) = known.header.position(MARK) else { return Ok(()) };
@@ -108,7 +120,7 @@ impl Writer {
                 "the sheet keeps leads that the store may not have: unless another process brings them there, run `lead-intake leads import`"
             );
         }
-        *self.kept_before.state() = State { leads, is_known: true };
+        *self.kept_before.state() = State { leads, read_at: Some(Instant::now()) };
         Ok(())
     }
 }

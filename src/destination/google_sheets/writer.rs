@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::a1::first_row;
@@ -114,7 +115,7 @@ impl Writer {
         if let Err(failure) = self.widen(seat, &group).await {
             // Whether the new headers are there must be read again.
             *seat.kept = None;
-            return self.fail(group, &failure, Sent::Nothing);
+            return self.fail(group, &failure, Sent::Header);
         }
         self.append(seat, group).await;
     }
@@ -168,6 +169,11 @@ impl Writer {
         let mut groups = vec![group];
         let mut found_again = false;
         while let Some(mut group) = groups.pop() {
+            // Whoever brought one whose time is over has settled it already: sent now, it could land after the look.
+            group.retain(|waiting| waiting.deadline > Instant::now());
+            if group.is_empty() {
+                continue;
+            }
             if let Err(failure) = seat.may_write().await {
                 self.fail(group, &failure, Sent::Nothing);
                 continue;
@@ -193,6 +199,12 @@ impl Writer {
                     self.heads.take().await;
                     if let Err(failure) = self.read_head(seat).await {
                         self.fail(group, &failure, Sent::Nothing);
+                        continue;
+                    }
+                    // A new tab has none of the forms' columns, nor that of the marks.
+                    if let Err(failure) = self.widen(seat, &group).await {
+                        *seat.kept = None;
+                        self.fail(group, &failure, Sent::Header);
                         continue;
                     }
                     self.writes.take().await;

@@ -100,3 +100,20 @@ async fn a_protected_tab_parks_the_sheet_and_costs_no_lead() {
         assert_eq!(there, wanted, "{status}: each once");
     }
 }
+
+/// An Excel file in Drive has an id, too, and no lead is to blame for it.
+#[tokio::test]
+async fn a_spreadsheet_that_answers_no_question_parks_and_costs_no_lead() {
+    let google = Google::start().await;
+    let service = service(&google, &[("LEAD_INTAKE__DESTINATIONS__SHEET__PROBE", "1ms")]).await;
+    google.always(On::Reads, Fault::Status(400));
+    let id = service.accepted(&ada()).await;
+    service.until_logged("destination parked").await;
+    let delivery = service.delivery(&id, "sheet").await;
+    assert_eq!(
+        (&delivery["state"], &delivery["history"][0]["outcome"]),
+        (&json!("pending"), &json!("blocked"))
+    );
+    google.mend();
+    service.until_state(&id, "sheet", "delivered").await;
+}

@@ -207,6 +207,45 @@ async fn another_submission_that_was_kept_under_a_used_key_keeps_its_mark_and_ta
     assert!(rows[1]["lead_intake_mark"].contains("Somebody else"), "{rows:?}");
 }
 
+/// The marks of many leads that enter the store together are taken off together: Google's quota is small.
+#[tokio::test]
+async fn marks_that_go_together_go_in_one_call() {
+    let google = Google::start().await;
+    let service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms")]).await;
+    let held = held(&service);
+    let lead = ada();
+    let kept = futures_util::future::join_all((0..12).map(|_| service.accepted(&lead))).await;
+    let before = google.seen().calls.iter().filter(|call| call.path.contains("values:batchUpdate")).count();
+    held.execute_batch("ROLLBACK").unwrap();
+    for id in &kept {
+        service.until_state(id, "sheet", "delivered").await;
+    }
+    soon(async {
+        while google.records("Leads").iter().any(|row| !row["lead_intake_mark"].is_empty()) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let calls = google.seen().calls.iter().filter(|call| call.path.contains("values:batchUpdate")).count();
+    assert!(calls - before <= 3, "the first, and the others together: {}", calls - before);
+}
+
+/// A tab that somebody deletes is made anew with every column: what was kept is kept whole.
+#[tokio::test]
+async fn a_lead_that_is_kept_in_a_tab_made_anew_has_its_mark_and_its_fields() {
+    let google = Google::start().await;
+    let service = service(&google, &[("LEAD_INTAKE__STORE__TIMEOUT", "200ms")]).await;
+    let held = held(&service);
+    service.accepted(&named("First", &json!({ "size": "L" }))).await;
+    // Seen by the append alone: the header was read a moment ago.
+    google.delete_tab("Leads");
+    let id = service.accepted(&named("Second", &json!({ "size": "XL" }))).await;
+    let rows = google.records("Leads");
+    assert_eq!((rows[0]["id"].as_str(), rows[0]["size"].as_str()), (id.as_str(), "XL"));
+    assert!(rows[0]["lead_intake_mark"].contains("Second"), "{rows:?}");
+    drop(held);
+}
+
 /// That a lead's mark fits no cell is nothing against its row.
 #[tokio::test]
 async fn a_long_lead_whose_commit_comes_late_has_its_row() {
