@@ -135,8 +135,8 @@ async fn by_smtp(
     let Some(first) = left.first() else { return Ok(Receipt::default()) };
     let sent = transport::send(mail, server, &left, &bytes, sending.deadline).await;
     let sent = sent.map_err(|failure| Repeat::Doubles.bound(fault::error(&failure), sending, first));
-    let (answer, refused) = match sent {
-        Ok(sent) => (Some(sent.answer), sent.refused),
+    let transport::Taken { answer, refused } = match sent {
+        Ok(sent) => sent,
         // Nobody else is tried again, and the others have it.
         Err(error) if error.fault == Fault::Rejected && !fates.is_empty() => {
             return Ok(Receipt {
@@ -154,7 +154,7 @@ async fn by_smtp(
     }
     let reasons = refused.iter().map(|(address, failure)| (address, failure.text.as_str()));
     let note = (!refused.is_empty()).then(|| refused_for(reasons));
-    Ok(Receipt { remote_id: answer, note })
+    Ok(Receipt { remote_id: Some(answer), note })
 }
 
 /// Who does not get a mail that others have, and why.

@@ -82,7 +82,7 @@ fn body(form: &Form, parsed: &Parsed, contact: &Contact, parcel: &Parcel<'_>) ->
     let lead = parcel.lead;
     let field = |name: &str, value: String| json!({ "objectTypeId": "0-1", "name": name, "value": value });
     let mut fields = vec![field("email", email(lead))];
-    let is_kept = |name: &String| !contact.created && parsed.keep_existing.contains(name);
+    let is_kept = |name: &String| !contact.is_fresh && parsed.keep_existing.contains(name);
     let given =
         parsed.properties.iter().filter(|(name, _)| !is_kept(name) && !contact.without.contains(name));
     fields.extend(given.filter_map(|(name, from)| from.of(lead).map(|value| field(name, value))));

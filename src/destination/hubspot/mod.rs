@@ -56,6 +56,9 @@ struct Contact {
     /// The properties that were left out, for HubSpot does not know them.
     #[serde(default)]
     without: Vec<String>,
+    /// Whether this very attempt made it: nobody can have corrected it since.
+    #[serde(skip)]
+    is_fresh: bool,
 }
 
 impl Contact {
@@ -132,7 +135,7 @@ impl HubSpot {
         let (create, update) = self.properties(parcel.lead, without);
         let objects = ["crm", "objects", &self.parsed.version, "contacts"];
         let created = json!({ "properties": create, "associations": [] });
-        let contact = |id, created| Contact { id, created, without: without.to_vec() };
+        let contact = |id, created| Contact { id, created, without: without.to_vec(), is_fresh: created };
         for _ in 0..2 {
             let reply = self.call(Call::send(Method::POST, &objects, &created), parcel).await?;
             let reply = match reply.status {
